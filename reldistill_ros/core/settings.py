@@ -64,13 +64,11 @@ class StudentSettings(Settings):
     """The sparse U-Net.
 
     Attributes:
-        planes: channels of stem, four encoder and four decoder stages.
-        blocks: residual blocks of each encoder and decoder stage.
+        network: name of its widths and depths, see `core.student.NETWORKS`.
         embedding_size: dimension C of the text space, the output of the projection head.
     """
 
-    planes: tuple[int, int, int, int, int, int, int, int, int]
-    blocks: tuple[int, int, int, int, int, int, int, int]
+    network: Literal['small', 'minkunet18', 'minkunet34']
     embedding_size: int = Field(gt=0)
 
 

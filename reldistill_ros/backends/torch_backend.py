@@ -1,0 +1,45 @@
+# Copyright 2026 The reldistill authors. SPDX-License-Identifier: Apache-2.0
+"""The student in plain torch: the reference that every other engine is compared with."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+
+from reldistill_ros.backends.torch_maps import PairMaps
+from reldistill_ros.core.bundle import STUDENT_WEIGHTS, Bundle
+from reldistill_ros.core.kernel_maps import KernelMaps
+from reldistill_ros.core.student import Backbone, Student, fold_batch_norm
+
+
+class TorchBackend:
+    """See `Backend`.
+
+    Args:
+        backbone: in evaluation mode; stays where it is.
+    """
+
+    def __init__(self, backbone: Backbone) -> None:
+        self._backbone = backbone.eval()
+        self._device = next(backbone.parameters()).device
+
+    @classmethod
+    def from_bundle(cls, bundle: Bundle, num_threads: int) -> TorchBackend:
+        """Load a bundle's weights; the number of threads holds for the whole process."""
+        torch.set_num_threads(num_threads)
+        manifest = bundle.manifest
+        student = Student(manifest.student, manifest.inputs.num_features)
+        student.load_state_dict(load_file(bundle.path / STUDENT_WEIGHTS))
+        student.eval()
+        fold_batch_norm(student)
+        return cls(student.backbone)
+
+    @torch.inference_mode()
+    def __call__(self, feats: NDArray[np.float32], maps: KernelMaps) -> NDArray[np.float32]:
+        rows = torch.from_numpy(feats).to(self._device)
+        features: NDArray[np.float32] = (
+            self._backbone(rows, PairMaps(maps, self._device)).float().cpu().numpy()
+        )
+        return features

@@ -1,0 +1,97 @@
+# Copyright 2026 The reldistill authors. SPDX-License-Identifier: Apache-2.0
+"""From words to the rows of the text matrix: prompts, templates, centring."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from reldistill_ros.core.errors import InputError
+from reldistill_ros.core.vocabulary import Vocabulary
+
+Encode = Callable[[Sequence[str]], NDArray[np.float32]]
+
+# Shorter rows are rounding errors of float32, which normalising would blow up to a direction.
+SHORTEST_ROW = 1e-6
+
+
+def unit_rows(rows: ArrayLike) -> NDArray[np.float32]:
+    """Scale each row to unit length; rows shorter than `SHORTEST_ROW` become zero.
+
+    Args:
+        rows: (..., C), any float type; computed in float64.
+    """
+    values = np.asarray(rows, dtype=np.float64)
+    lengths = np.linalg.norm(values, axis=-1, keepdims=True)
+    usable = lengths >= SHORTEST_ROW
+    return np.where(usable, values / np.where(usable, lengths, 1.0), 0.0).astype(np.float32)
+
+
+def prompt_embeddings(vocabulary: Vocabulary, encode: Encode) -> NDArray[np.float32]:
+    """Embed every prompt of a vocabulary.
+
+    Each prompt is put into each template; each sentence's embedding is normalised, these are
+    averaged over the templates, and the mean is normalised again: the ensemble of the zero-shot
+    protocol of CLIP (Radford et al. 2021, section 3.1.4).
+
+    Args:
+        encode: words to embeddings, (K,) to (K, C); called once with all sentences.
+
+    Returns:
+        (M, C) unit rows in the order of `vocabulary.prompts`.
+
+    Raises:
+        InputError: the encoder has no embedding for a prompt, or not one row per sentence.
+    """
+    prompts, templates = vocabulary.prompts, vocabulary.templates
+    sentences = [template.replace('{}', prompt) for prompt in prompts for template in templates]
+    embedded = np.asarray(encode(sentences))
+    if embedded.ndim != 2 or len(embedded) != len(sentences):
+        raise InputError(
+            'the text encoder did not return one embedding per sentence',
+            expected=f'({len(sentences)}, C)',
+            got=embedded.shape,
+        )
+    ensembles = unit_rows(embedded).reshape(len(prompts), len(templates), -1)
+    rows = unit_rows(ensembles.mean(axis=1, dtype=np.float64))
+    _check_directions(prompts, rows)
+    return rows
+
+
+def center(embeddings: NDArray[np.float32], mean: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Subtract a stored mean and renormalise.
+
+    Real text embeddings share one narrow cone; without their common part they differ more. Do
+    the same, with the same mean, to teacher features, student features and prompts.
+
+    Args:
+        embeddings: (N, C) unit rows; zero rows (no supervision) stay zero.
+        mean: (C,).
+
+    Returns:
+        (N, C) unit rows; zero where a row was zero or is the mean itself.
+
+    Raises:
+        InputError: the mean has another dimension than the embeddings.
+    """
+    if mean.shape != embeddings.shape[-1:]:
+        raise InputError(
+            'the mean to subtract does not belong to these embeddings',
+            expected=f'shape {embeddings.shape[-1:]}',
+            got=mean.shape,
+        )
+    known = np.any(embeddings != 0, axis=-1, keepdims=True)
+    return unit_rows(np.where(known, np.asarray(embeddings, dtype=np.float64) - mean, 0.0))
+
+
+def _check_directions(prompts: Sequence[str], rows: NDArray[np.float32]) -> None:
+    lengths = np.linalg.norm(rows, axis=1)
+    bad = [prompt for prompt, length in zip(prompts, lengths) if not length > 0]
+    if bad:
+        raise InputError(
+            'the text encoder has no embedding for some prompts (zero or not finite)',
+            where=', '.join(map(repr, bad)),
+            fix='use other words, or another text encoder',
+        )

@@ -1,0 +1,98 @@
+# Copyright 2026 The reldistill authors. SPDX-License-Identifier: Apache-2.0
+"""Zero-shot labels with the projection head folded into the prompts.
+
+With head `z = W f + b` the cosine to a text embedding t is `t . z / |z|`. Writing
+`f' = [f; 1]` and `W' = [W b] = Q R`, it equals `(t W') f' / |R f'|`: two products with
+(D + 1)-wide matrices instead of one with the C-wide embedding.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+TINY = 1e-12
+
+
+@dataclass(frozen=True)
+class FoldedHead:
+    """Head and prompts in one.
+
+    Attributes:
+        prompts: (D + 1, M) float32, `(T W')^T`.
+        root: (D + 1, min(C, D + 1)) float32, `R^T`.
+    """
+
+    prompts: NDArray[np.float32]
+    root: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Labels of V voxels or points.
+
+    Attributes:
+        class_ids: (V,) uint8.
+        probabilities: (V,) float32, softmax over the classes.
+        entropies: (V,) float32, of that softmax in nats.
+    """
+
+    class_ids: NDArray[np.uint8]
+    probabilities: NDArray[np.float32]
+    entropies: NDArray[np.float32]
+
+
+def fold_head(
+    weight: NDArray[np.float32], bias: NDArray[np.float32], text: NDArray[np.float32]
+) -> FoldedHead:
+    """Fold a head into the prompts.
+
+    Args:
+        weight: (C, D) of the projection head.
+        bias: (C,).
+        text: (M, C), unit rows.
+    """
+    augmented = np.concatenate([weight, bias[:, None]], axis=1).astype(np.float64)  # (C, D + 1)
+    root: NDArray[np.float64] = np.linalg.qr(augmented, mode='r')  # type: ignore[assignment]
+    prompts = text.astype(np.float64) @ augmented
+    return FoldedHead(prompts.T.astype(np.float32), root.T.astype(np.float32))
+
+
+def prompt_cosines(features: NDArray[np.float32], head: FoldedHead) -> NDArray[np.float32]:
+    """Cosine of each voxel's embedding with each prompt.
+
+    Args:
+        features: (V, D), output of the backbone.
+        head: head and M prompts.
+
+    Returns:
+        (V, M) in [-1, 1].
+    """
+    products = features @ head.prompts[:-1] + head.prompts[-1]
+    norms = np.linalg.norm(features @ head.root[:-1] + head.root[-1], axis=1, keepdims=True)
+    return np.asarray(products / np.maximum(norms, TINY), dtype=np.float32)
+
+
+def label_cosines(
+    cosines: NDArray[np.float32], prompt_classes: NDArray[np.int64], temperature: float
+) -> Labels:
+    """The class of the best prompt, its probability and the entropy over the classes.
+
+    Args:
+        cosines: (V, M).
+        prompt_classes: (M,), class of each prompt, ascending, none missing.
+        temperature: of the softmax over the classes' best cosines.
+    """
+    starts = np.flatnonzero(np.diff(prompt_classes, prepend=-1))
+    scores = np.maximum.reduceat(cosines, starts, axis=1) / temperature  # (V, K)
+    scores -= scores.max(axis=1, keepdims=True)
+    weights = np.exp(scores)
+    probabilities = weights / weights.sum(axis=1, keepdims=True)
+    entropies = -np.sum(probabilities * np.log(probabilities + TINY), axis=1)
+    return Labels(
+        scores.argmax(axis=1).astype(np.uint8),
+        probabilities.max(axis=1),
+        np.maximum(entropies, 0).astype(np.float32),
+    )

@@ -1,0 +1,118 @@
+# Copyright 2026 The reldistill authors. SPDX-License-Identifier: Apache-2.0
+"""Points in, labels out: what the node and the trainer's evaluation both call."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reldistill_ros.backends.backend import Backend, open_backend
+from reldistill_ros.core.bundle import Bundle, load_bundle
+from reldistill_ros.core.kernel_maps import build_kernel_maps
+from reldistill_ros.core.settings import InputSettings, VoxelSettings
+from reldistill_ros.core.vocabulary import IGNORE_INDEX, Vocabulary
+from reldistill_ros.core.voxels import voxelise
+from reldistill_ros.core.zero_shot import (
+    FoldedHead,
+    Labels,
+    fold_head,
+    label_cosines,
+    prompt_cosines,
+)
+
+
+class Labeller:
+    """Voxelise, run the student, compare with the prompts.
+
+    Args:
+        backend: the student's backbone.
+        head: its projection head, folded with the prompts of `vocabulary`.
+        voxel: the grid.
+        inputs: the input features.
+        vocabulary: the classes.
+        temperature: of the probabilities.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        head: FoldedHead,
+        *,
+        voxel: VoxelSettings,
+        inputs: InputSettings,
+        vocabulary: Vocabulary,
+        temperature: float,
+        intensity_max: float | None = None,
+        revision: str = '',
+    ) -> None:
+        self.vocabulary = vocabulary
+        self.intensity_max = intensity_max
+        self.revision = revision
+        self._backend, self._head = backend, head
+        self._voxel, self._inputs = voxel, inputs
+        self._temperature = temperature
+
+    @classmethod
+    def from_bundle(cls, path: Path, backend: str = 'onnx', num_threads: int = 2) -> Labeller:
+        """Open a bundle in one of the engines.
+
+        Raises:
+            InputError: the bundle or the engine cannot be had; says why.
+        """
+        bundle = load_bundle(Path(path))
+        manifest = bundle.manifest
+        return cls(
+            open_backend(bundle, backend, num_threads),
+            fold_head(bundle.head_weight, bundle.head_bias, bundle.prompt_embeddings),
+            voxel=manifest.voxel,
+            inputs=manifest.inputs,
+            vocabulary=bundle.vocabulary,
+            temperature=manifest.temperature,
+            intensity_max=manifest.intensity_max,
+            revision=bundle_revision(bundle),
+        )
+
+    def __call__(self, points: NDArray[np.float32]) -> Labels:
+        """Label a sweep.
+
+        Args:
+            points: (N, 4) float32, x y z in metres in the lidar frame and intensity from 0 to 1;
+                N may be 0 and rows may be not finite.
+
+        Returns:
+            One label for each point, in order. Points outside the range or not finite: class
+            `IGNORE_INDEX`, probability 0, entropy NaN.
+        """
+        voxels = voxelise(points, self._voxel, self._inputs)
+        if not len(voxels.coords):
+            return _unlabelled(len(points))
+        features = self._backend(voxels.feats, build_kernel_maps(voxels.coords))
+        cosines = prompt_cosines(features, self._head)
+        labels = label_cosines(cosines, self.vocabulary.prompt_classes, self._temperature)
+        return _to_points(labels, voxels.point_to_voxel)
+
+
+def bundle_revision(bundle: Bundle) -> str:
+    """Short name of a bundle's weights and words, the same for equal ones."""
+    files = bundle.manifest.files
+    return f'{files["student.safetensors"][:8]}-{files["text_features.npz"][:8]}'
+
+
+def _unlabelled(num: int) -> Labels:
+    return Labels(
+        np.full(num, IGNORE_INDEX, np.uint8),
+        np.zeros(num, np.float32),
+        np.full(num, np.nan, np.float32),
+    )
+
+
+def _to_points(labels: Labels, point_to_voxel: NDArray[np.int32]) -> Labels:
+    points = _unlabelled(len(point_to_voxel))
+    inside = point_to_voxel >= 0
+    voxel = point_to_voxel[inside]
+    points.class_ids[inside] = labels.class_ids[voxel]
+    points.probabilities[inside] = labels.probabilities[voxel]
+    points.entropies[inside] = labels.entropies[voxel]
+    return points
