@@ -76,7 +76,7 @@ def _random_cuboid(xyz: NDArray[np.float32], rng: np.random.Generator) -> NDArra
     """Points inside a cuboid around a random point."""
     centre = xyz[rng.integers(len(xyz))]
     half = CUBOID_SIDE / 2 * np.ptp(xyz, axis=0)
-    inside: NDArray[np.bool_] = (np.abs(xyz - centre) < half).all(axis=1)
+    inside: NDArray[np.bool_] = np.all(np.abs(xyz - centre) < half, axis=1)
     return inside
 
 
@@ -104,7 +104,7 @@ def augment_image(
     corner = rng.integers(0, (width, height) - size + 1)
     cropped = _crop_layers(image, corner, size)
     moved = pixels - corner.astype(np.float32)
-    inside: NDArray[np.bool_] = ((moved > -0.5) & (moved < size - 0.5)).all(axis=1)
+    inside = np.all((moved > -0.5) & (moved < size - 0.5), axis=1)
     if settings.flip_image and rng.random() < 0.5:
         cropped = _mirror_layers(cropped)
         moved[:, 0] = size[0] - 1 - moved[:, 0]

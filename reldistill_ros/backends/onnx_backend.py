@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 from numpy.typing import NDArray
 
 from reldistill_ros.backends.tables import table_inputs
-from reldistill_ros.core.errors import InputError, import_extra
+from reldistill_ros.core.errors import InputError
 from reldistill_ros.core.kernel_maps import KernelMaps
 
 
@@ -23,7 +24,6 @@ class OnnxBackend:
     """
 
     def __init__(self, path: Path, num_threads: int) -> None:
-        onnxruntime = import_extra('onnxruntime', 'onnx')
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = num_threads
         options.inter_op_num_threads = 1

@@ -20,13 +20,17 @@ SHORTEST_ROW = 1e-6
 def unit_rows(rows: ArrayLike) -> NDArray[np.float32]:
     """Scale each row to unit length; rows shorter than `SHORTEST_ROW` become zero.
 
+    A row with a value that is not finite becomes NaN, for the caller to find.
+
     Args:
         rows: (..., C), any float type; computed in float64.
     """
     values = np.asarray(rows, dtype=np.float64)
     lengths = np.linalg.norm(values, axis=-1, keepdims=True)
-    usable = lengths >= SHORTEST_ROW
-    return np.where(usable, values / np.where(usable, lengths, 1.0), 0.0).astype(np.float32)
+    short = lengths < SHORTEST_ROW
+    with np.errstate(invalid='ignore'):
+        units = values / np.where(short, 1.0, lengths)
+    return np.where(short, 0.0, units).astype(np.float32)
 
 
 def prompt_embeddings(vocabulary: Vocabulary, encode: Encode) -> NDArray[np.float32]:
@@ -37,6 +41,7 @@ def prompt_embeddings(vocabulary: Vocabulary, encode: Encode) -> NDArray[np.floa
     protocol of CLIP (Radford et al. 2021, section 3.1.4).
 
     Args:
+        vocabulary: classes with their prompts, and the templates.
         encode: words to embeddings, (K,) to (K, C); called once with all sentences.
 
     Returns:

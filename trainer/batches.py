@@ -1,0 +1,157 @@
+# Copyright 2026 The reldistill authors. SPDX-License-Identifier: Apache-2.0
+"""Training batches: augmented sweeps as voxels and maps, with the pixels they are paired with."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+
+from reldistill_ros.core.kernel_maps import KernelMaps, build_kernel_maps, concatenate_maps
+from reldistill_ros.core.voxels import voxelise
+from trainer.augment import augment_image, augment_points
+from trainer.datasets.sample import CameraImage, Dataset, Sample
+from trainer.pairing import pair_points
+from trainer.settings import RunSettings
+
+Draw = tuple[int, int]  # epoch and index of a sweep
+NO_ROWS = np.zeros(0, np.int64)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One augmented sweep, or several stacked one after the other.
+
+    Attributes:
+        sample_ids: of the sweeps.
+        feats: (V, F) float32 input features.
+        maps: kernel maps of the V voxels.
+        images: augmented images.
+        pixels: per image (P_i, 2) float32.
+        voxel_rows: (P,) voxel of each pair, image after image.
+    """
+
+    sample_ids: tuple[str, ...]
+    feats: NDArray[np.float32]
+    maps: KernelMaps
+    images: tuple[CameraImage, ...]
+    pixels: tuple[NDArray[np.float32], ...]
+    voxel_rows: NDArray[np.int64]
+
+
+class TrainingSweeps(TorchDataset[Batch]):
+    """All sweeps of the training drives, varied by epoch.
+
+    A draw depends on seed, epoch and index alone, so a resumed run sees what an uninterrupted
+    one would, whatever the number of workers.
+    """
+
+    def __init__(self, datasets: Sequence[Dataset], settings: RunSettings) -> None:
+        self._datasets = datasets
+        self._settings = settings
+        self._index = [(d, i) for d, dataset in enumerate(datasets) for i in range(len(dataset))]
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def sample(self, index: int) -> Sample:
+        """The sweep as its reader gives it."""
+        dataset, position = self._index[index]
+        return self._datasets[dataset][position]
+
+    def __getitem__(self, draw: Draw) -> Batch:
+        epoch, index = draw
+        rng = np.random.default_rng([self._settings.seed, epoch, index])
+        return prepare_sweep(self.sample(index), self._settings, rng)
+
+
+def prepare_sweep(sample: Sample, settings: RunSettings, rng: np.random.Generator) -> Batch:
+    """Pair, augment and voxelise a sweep, and draw its share of the batch's pairs."""
+    points, kept = augment_points(sample.points, settings.augment, rng)
+    points[~kept] = np.nan  # keeps the order, which the pairs refer to
+    voxels = voxelise(points, settings.voxel, settings.inputs)
+    images, pixels, rows = [], [], []
+    for image in sample.images:
+        pairs = pair_points(sample.points, image, settings.pairing)
+        image, moved, inside = augment_image(image, pairs.pixels, settings.augment, rng)
+        voxel = voxels.point_to_voxel[pairs.point_indices]
+        keep = np.flatnonzero(inside & (voxel >= 0))
+        images.append(image)
+        pixels.append(moved[keep])
+        rows.append(voxel[keep].astype(np.int64))
+    chosen = _draw_pairs(rows, settings.pairs // settings.batch_size, rng)
+    return Batch(
+        (sample.sample_id,),
+        voxels.feats,
+        build_kernel_maps(voxels.coords),
+        tuple(images),
+        tuple(p[c] for p, c in zip(pixels, chosen)),
+        np.concatenate([NO_ROWS, *(r[c] for r, c in zip(rows, chosen))]),
+    )
+
+
+def _draw_pairs(
+    rows: Sequence[NDArray[np.int64]], num: int, rng: np.random.Generator
+) -> list[NDArray[np.int64]]:
+    """Up to `num` pairs over all images, one for each voxel; indices into each image's pairs."""
+    sizes = [len(r) for r in rows]
+    order = rng.permutation(sum(sizes))
+    voxels = np.concatenate([NO_ROWS, *rows])[order]
+    _, first = np.unique(voxels, return_index=True)  # of the shuffled pairs, so any may win
+    chosen = np.sort(order[rng.permutation(first)[:num]])
+    starts = np.cumsum([0, *sizes])
+    return [chosen[(chosen >= a) & (chosen < b)] - a for a, b in pairwise(starts)]
+
+
+def collate(sweeps: Sequence[Batch]) -> Batch:
+    """Stack sweeps into a batch."""
+    starts = np.cumsum([0, *(len(sweep.feats) for sweep in sweeps)])
+    return Batch(
+        tuple(name for sweep in sweeps for name in sweep.sample_ids),
+        np.concatenate([sweep.feats for sweep in sweeps]),
+        concatenate_maps([sweep.maps for sweep in sweeps]),
+        tuple(image for sweep in sweeps for image in sweep.images),
+        tuple(pixels for sweep in sweeps for pixels in sweep.pixels),
+        np.concatenate([sweep.voxel_rows + start for sweep, start in zip(sweeps, starts)]),
+    )
+
+
+def steps_per_epoch(num_sweeps: int, batch_size: int) -> int:
+    """Full batches of an epoch, at least one; the rest of the shuffled sweeps is left out."""
+    return max(num_sweeps // batch_size, 1)
+
+
+def draw_batches(settings: RunSettings, num_sweeps: int, first_step: int) -> Iterator[list[Draw]]:
+    """The draws of every step of the run from `first_step` on."""
+    per_epoch = steps_per_epoch(num_sweeps, settings.batch_size)
+    for step in range(first_step, settings.epochs * per_epoch):
+        epoch, batch = divmod(step, per_epoch)
+        order = np.random.default_rng([settings.seed, epoch]).permutation(num_sweeps)
+        chosen = order[batch * settings.batch_size : (batch + 1) * settings.batch_size]
+        yield [(epoch, int(index)) for index in chosen]
+
+
+def load_batches(
+    sweeps: TrainingSweeps, settings: RunSettings, first_step: int = 0
+) -> DataLoader[Batch]:
+    """Batches in order, prepared by `settings.workers` processes."""
+    return DataLoader(
+        sweeps,
+        batch_sampler=list(draw_batches(settings, len(sweeps), first_step)),
+        collate_fn=collate,
+        num_workers=settings.workers,
+        worker_init_fn=_leave_signals_to_the_main_process,
+        prefetch_factor=4 if settings.workers else None,
+    )
+
+
+def _leave_signals_to_the_main_process(_: int) -> None:
+    """Ctrl-C reaches the whole process group; the main process still needs its batches then."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)

@@ -1,0 +1,101 @@
+# Copyright 2026 The reldistill authors. SPDX-License-Identifier: Apache-2.0
+"""Checkpoints as one safetensors file: student, optimiser and where the run stood."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from reldistill_ros.core.errors import InputError
+
+CHECKPOINT = 'checkpoint.safetensors'
+EMBEDDING_MEAN = 'embedding_mean'
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands.
+
+    Attributes:
+        step: optimiser steps done.
+        fingerprint: sha256 of the settings that decide the result; a run is only resumed with
+            the same.
+    """
+
+    step: int
+    fingerprint: str
+
+
+def save_checkpoint(
+    path: Path,
+    student: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    progress: Progress,
+    embedding_mean: Tensor,
+) -> None:
+    """Write a checkpoint under a temporary name, then rename it."""
+    tensors = {f'student.{name}': value for name, value in student.state_dict().items()}
+    for index, state in optimiser.state_dict()['state'].items():
+        for name, value in state.items():
+            if value is not None:
+                tensors[f'optimiser.{index}.{name}'] = torch.as_tensor(value)
+    tensors[EMBEDDING_MEAN] = embedding_mean
+    contiguous = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    temporary = path.with_suffix('.partial')
+    save_file(contiguous, temporary, metadata={'progress': json.dumps(vars(progress))})
+    temporary.replace(path)
+
+
+def load_student(path: Path, student: nn.Module) -> Tensor:
+    """Load the student's weights in place and return the embedding mean (C,).
+
+    Raises:
+        InputError: no checkpoint, not readable, or of another network.
+    """
+    tensors, _ = _read(path)
+    weights = _with_prefix(tensors, 'student.')
+    try:
+        student.load_state_dict(weights)
+    except RuntimeError as error:
+        raise InputError(
+            'the checkpoint belongs to another network',
+            where=path,
+            got=str(error).splitlines()[1].strip(),
+            fix='use the settings the checkpoint was trained with',
+        ) from error
+    return tensors[EMBEDDING_MEAN]
+
+
+def load_optimiser(path: Path, optimiser: torch.optim.Optimizer) -> Progress:
+    """Load the optimiser's state in place and return where the run stood."""
+    tensors, progress = _read(path)
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, value in _with_prefix(tensors, 'optimiser.').items():
+        index, key = name.split('.')
+        state.setdefault(int(index), {})[key] = value
+    optimiser.load_state_dict({**optimiser.state_dict(), 'state': state})
+    return progress
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], Progress]:
+    if not path.is_file():
+        raise InputError(
+            'there is no checkpoint', where=path, fix='train first: python -m trainer.distill'
+        )
+    try:
+        with safe_open(path, framework='pt') as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            metadata = file.metadata()
+    except SafetensorError as error:
+        raise InputError('the checkpoint cannot be read', where=path, got=error) from error
+    return tensors, Progress(**json.loads(metadata['progress']))
+
+
+def _with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}

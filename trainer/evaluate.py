@@ -1,0 +1,202 @@
+# Copyright 2026 The reldistill authors. SPDX-License-Identifier: Apache-2.0
+"""Zero-shot evaluation of a trained run: `python -m trainer.evaluate RUN_FOLDER`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from reldistill_ros.backends.torch_backend import TorchBackend
+from reldistill_ros.core.errors import InputError, run_command
+from reldistill_ros.core.metrics import accuracy, confusion_matrix, iou, mean_iou
+from reldistill_ros.core.prompts import center
+from reldistill_ros.core.student import fold_batch_norm
+from reldistill_ros.core.vocabulary import IGNORE_INDEX, Vocabulary
+from reldistill_ros.core.zero_shot import fold_head, label_cosines
+from reldistill_ros.labeller import Labeller
+from trainer.datasets.sample import Dataset, Sample
+from trainer.pairing import pair_points
+from trainer.pictures import save_birds_eye, save_confusion, save_overlay
+from trainer.run import TrainedRun, load_trained, open_run, write_json
+from trainer.teachers.build import build_teacher
+from trainer.teachers.teacher import Teacher
+
+EVALUATION = 'evaluation'
+METRICS = 'metrics.json'
+NUM_PICTURES = 3
+
+
+@dataclass(frozen=True)
+class LabelledSweep:
+    """One evaluated sweep; labels are classes of the vocabulary, 255 for none.
+
+    Attributes:
+        sample: the sweep.
+        truth: (N,) uint8.
+        student: (N,) uint8.
+        teacher: (N,) uint8, 255 where no camera sees the point.
+    """
+
+    sample: Sample
+    truth: NDArray[np.uint8]
+    student: NDArray[np.uint8]
+    teacher: NDArray[np.uint8]
+
+
+def make_labeller(trained: TrainedRun) -> Labeller:
+    """The labeller that the robot would run, on the torch backend."""
+    settings = trained.run.settings
+    head = trained.student.head
+    student = trained.run.new_student(head.out_features)
+    student.load_state_dict(trained.student.state_dict())
+    student.eval()
+    fold_batch_norm(student)
+    return Labeller(
+        TorchBackend(student.backbone),
+        fold_head(head.weight.detach().numpy(), head.bias.detach().numpy(), trained.prompts),
+        voxel=settings.voxel,
+        inputs=settings.inputs,
+        vocabulary=trained.run.vocabulary,
+        temperature=settings.temperature,
+    )
+
+
+def label_sweeps(trained: TrainedRun, datasets: list[Dataset]) -> Iterator[LabelledSweep]:
+    """Label every sweep with student and teacher.
+
+    Raises:
+        InputError: a drive has no labels, or none that the vocabulary knows.
+    """
+    run = trained.run
+    labeller = make_labeller(trained)
+    teacher = build_teacher(run.settings.teacher, trained.encoder, run.data_root)
+    for dataset in datasets:
+        table = _label_table(run.vocabulary, dataset)
+        for index in tqdm(range(len(dataset)), desc=f'evaluate {dataset.name}', unit='sweep'):
+            sample = dataset[index]
+            if sample.labels is None:
+                raise InputError('the sweep has no labels', where=sample.sample_id)
+            student = labeller(sample.points).class_ids
+            seen = _label_with_teacher(teacher, sample, trained)
+            yield LabelledSweep(sample, table[sample.labels], student, seen)
+
+
+def _label_table(vocabulary: Vocabulary, dataset: Dataset) -> NDArray[np.uint8]:
+    table = vocabulary.label_table(dataset.name, dataset.label_names)
+    if (table == IGNORE_INDEX).all():
+        raise InputError(
+            'the vocabulary knows none of the labels of the data set',
+            where=f'vocabulary {vocabulary.name}, label_names: {dataset.name}',
+            expected=f'some of {", ".join(dataset.label_names[:12])}',
+            got=', '.join(vocabulary.class_names),
+            fix='add a mapping to the vocabulary file',
+        )
+    return table
+
+
+def _label_with_teacher(
+    teacher: Teacher, sample: Sample, trained: TrainedRun
+) -> NDArray[np.uint8]:
+    """The teacher's class (N,) of the points that a camera sees."""
+    run = trained.run
+    labels = np.full(len(sample.points), IGNORE_INDEX, np.uint8)
+    for image in sample.images:
+        pairs = pair_points(sample.points, image, run.settings.pairing)
+        features = teacher(image).at(pairs.pixels)
+        known = features.any(axis=1)
+        cosines = center(features[known], trained.embedding_mean) @ trained.prompts.T
+        if known.any():
+            classes = label_cosines(cosines, run.vocabulary.prompt_classes, 1.0).class_ids
+            labels[pairs.point_indices[known]] = classes
+    return labels
+
+
+def evaluate(trained: TrainedRun, datasets: list[Dataset], out: Path) -> dict[str, Any]:
+    """Evaluate a run and write metrics and pictures.
+
+    mIoU is the mean over the classes that the truth holds, over all labelled points of the
+    sweeps; the teacher is scored on the points it sees, and the student once more on those.
+
+    Returns:
+        What was written to `out / 'metrics.json'`.
+    """
+    vocabulary = trained.run.vocabulary
+    num_classes = len(vocabulary.classes)
+    totals = {
+        name: np.zeros((num_classes, num_classes + 1), np.int64)
+        for name in ('zero_shot', 'teacher_visible', 'student_visible')
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    pictured = _pictured(sum(len(dataset) for dataset in datasets))
+    for index, sweep in enumerate(label_sweeps(trained, datasets)):
+        seen = sweep.teacher != IGNORE_INDEX
+        for name, where, labels in (
+            ('zero_shot', np.ones_like(seen), sweep.student),
+            ('teacher_visible', seen, sweep.teacher),
+            ('student_visible', seen, sweep.student),
+        ):
+            totals[name] += confusion_matrix(sweep.truth[where], labels[where], num_classes)
+        if index in pictured:
+            _save_pictures(sweep, vocabulary, out, f'{pictured.index(index)}')
+    metrics = {name: summarise(total, vocabulary) for name, total in totals.items()}
+    save_confusion(totals['zero_shot'], vocabulary.class_names, out / 'confusion.png')
+    write_json(out / METRICS, metrics)
+    return metrics
+
+
+def summarise(confusion: NDArray[np.int64], vocabulary: Vocabulary) -> dict[str, Any]:
+    """Scores of a confusion matrix; classes without a true point have no IoU."""
+    scores = iou(confusion)
+    present = ~np.isnan(scores)
+    return {
+        'miou': mean_iou(confusion),
+        'accuracy': accuracy(confusion),
+        'iou': {
+            name: float(score)
+            for name, score, here in zip(vocabulary.class_names, scores, present)
+            if here
+        },
+        'classes': int(present.sum()),
+        'points': int(confusion.sum()),
+    }
+
+
+def _pictured(num: int) -> list[int]:
+    """Evenly spread sweeps to look at."""
+    chosen = np.linspace(0, num - 1, NUM_PICTURES + 2).astype(int)[1:-1]
+    return [int(index) for index in np.unique(chosen)]
+
+
+def _save_pictures(sweep: LabelledSweep, vocabulary: Vocabulary, out: Path, name: str) -> None:
+    labels = {'truth': sweep.truth, 'teacher': sweep.teacher, 'student': sweep.student}
+    save_birds_eye(sweep.sample.points, labels, vocabulary, out / f'birds_eye_{name}.png')
+    save_overlay(sweep.sample, sweep.student, vocabulary, out / f'overlay_{name}.png')
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(prog='python -m trainer.evaluate', description=__doc__)
+    parser.add_argument('run', type=Path, help='run folder of python -m trainer.distill')
+    parser.add_argument(
+        '--data', type=Path, help='folder that the paths of the settings start from'
+    )
+    parser.add_argument('--out', type=Path, help='folder to write; RUN/evaluation by default')
+    arguments = parser.parse_args()
+    run = open_run(arguments.run, arguments.data)
+    torch.set_num_threads(run.settings.threads)
+    trained = load_trained(run)
+    metrics = evaluate(trained, run.open_evaluation(), arguments.out or run.folder / EVALUATION)
+    print(json.dumps(metrics, indent=2))
+
+
+if __name__ == '__main__':
+    run_command(main)

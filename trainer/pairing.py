@@ -1,0 +1,217 @@
+# Copyright 2026 The reldistill authors. SPDX-License-Identifier: Apache-2.0
+"""Which pixel a lidar point is seen in, if the camera sees it.
+
+`python -m trainer.pairing SETTINGS.yaml --data ROOT --sweep 0 --out overlay.png` draws the pairs
+over the images, for checking a calibration by eye.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ConfigDict, Field
+from scipy.ndimage import minimum_filter
+
+from reldistill_ros.core.errors import InputError, run_command
+from reldistill_ros.core.settings import Settings, load_settings, parse_settings
+from trainer.datasets.open import DatasetSettings, open_dataset
+from trainer.datasets.sample import CameraImage, Sample
+from trainer.datasets.transforms import apply
+from trainer.overlay import draw_overlay, write_png
+
+
+class PairingSettings(Settings):
+    """When a point and a pixel belong together.
+
+    A point is hidden where a nearer point lies within `occlusion_window` around its pixel. Near
+    and far are compared as inverse depths: the parallax between lidar and camera, which alone
+    can hide a point that the lidar saw, is proportional to their difference, and over the
+    ground seen from height h they change by no more than angle / h, however far it reaches.
+
+    Attributes:
+        min_depth: smallest depth of a pair in metres.
+        max_depth: largest depth of a pair in metres, None for any.
+        border: smallest distance of a pixel from the edge of the image in pixels.
+        occlusion_window_deg: how far to look for nearer points, in degrees: about the angle
+            between neighbouring points of the lidar; 0 leaves the test out.
+        occlusion_inverse_depth: difference of inverse depths (1/m) above which a point is hidden.
+        occlusion_depth: difference of depths (m) above which a point is hidden; both must hold.
+    """
+
+    min_depth: float = Field(default=1.0, gt=0)
+    max_depth: float | None = Field(default=None, gt=0)
+    border: float = Field(default=1.0, ge=0)
+    occlusion_window_deg: float = Field(default=0.25, ge=0, le=10)
+    occlusion_inverse_depth: float = Field(default=0.005, ge=0)
+    occlusion_depth: float = Field(default=0.3, ge=0)
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Points and the pixels that they are seen in.
+
+    Attributes:
+        point_indices: (P,) int64, rows of the sweep's points, rising.
+        pixels: (P, 2) float32, u right, v down; the centre of the top left pixel is (0, 0).
+        depths: (P,) float32, metres along the camera's axis.
+    """
+
+    point_indices: NDArray[np.int64]
+    pixels: NDArray[np.float32]
+    depths: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.point_indices)
+
+    def select(self, mask: NDArray[np.bool_]) -> Pairs:
+        """The pairs where the mask is true."""
+        return Pairs(self.point_indices[mask], self.pixels[mask], self.depths[mask])
+
+
+def pair_points(
+    points: NDArray[np.float32], image: CameraImage, settings: PairingSettings
+) -> Pairs:
+    """Pair the points that the camera sees with their pixels.
+
+    Args:
+        points: (N, >=3) x y z in metres in the lidar frame; rows that are not finite get no
+            pixel.
+        image: image and where the lidar stood.
+        settings: limits.
+    """
+    candidates = project(points, image, settings)
+    return candidates.select(~find_hidden(candidates, image, settings))
+
+
+def project(points: NDArray[np.float32], image: CameraImage, settings: PairingSettings) -> Pairs:
+    """Pinhole projection of the points inside the image and the limits of depth, hidden or not."""
+    in_camera = apply(image.camera_from_lidar, points[:, :3])
+    depths = in_camera[:, 2]
+    max_depth = np.inf if settings.max_depth is None else settings.max_depth
+    indices = np.flatnonzero((depths >= settings.min_depth) & (depths <= max_depth))
+    homogeneous = in_camera[indices] @ image.intrinsics.T
+    pixels = homogeneous[:, :2] / homogeneous[:, 2:]
+    height, width = image.image.shape[:2]
+    last = np.array([width - 1, height - 1]) - settings.border
+    inside = ((pixels >= settings.border) & (pixels <= last)).all(axis=1)
+    return Pairs(
+        indices[inside],
+        pixels[inside].astype(np.float32),
+        depths[indices[inside]].astype(np.float32),
+    )
+
+
+def find_hidden(
+    candidates: Pairs, image: CameraImage, settings: PairingSettings
+) -> NDArray[np.bool_]:
+    """Which of the projected points lie behind others: a z-buffer test on cells of pixels.
+
+    The depth of a cell is the smallest in it and in the cells within the window, because the
+    points of a surface are too sparse to cover every pixel of it.
+
+    Returns:
+        (P,) bool.
+    """
+    window = np.radians(settings.occlusion_window_deg) * image.intrinsics[0, 0]  # pixels
+    if window == 0 or len(candidates) == 0:
+        return np.zeros(len(candidates), dtype=np.bool_)
+    cell_size = max(1.0, window / 2)
+    columns, rows = (candidates.pixels // cell_size).astype(np.int64).T
+    depth_map = np.full((rows.max() + 1, columns.max() + 1), np.inf, dtype=np.float32)
+    np.minimum.at(depth_map, (rows, columns), candidates.depths)
+    reach = 2 * round(window / cell_size) + 1
+    nearest = minimum_filter(depth_map, size=reach, mode='constant', cval=np.inf)[rows, columns]
+    behind = candidates.depths - nearest
+    hidden: NDArray[np.bool_] = (behind > settings.occlusion_depth) & (
+        behind > settings.occlusion_inverse_depth * candidates.depths * nearest
+    )
+    return hidden
+
+
+def check_projects(sample: Sample, settings: PairingSettings) -> None:
+    """Reject a calibration that brings no point into an image.
+
+    Raises:
+        InputError: an image of the sweep in which no point lies.
+    """
+    for image in sample.images:
+        if len(project(sample.points, image, settings)) == 0:
+            raise InputError(
+                'the calibration projects no point of the sweep into the image',
+                where=f'{sample.sample_id}, camera {image.camera}',
+                expected='at least one point inside the image',
+                got=f'camera_from_lidar {np.round(image.camera_from_lidar, 3).tolist()}',
+                fix='check the calibration, or leave the camera out of `cameras`',
+            )
+
+
+class _File(Settings):
+    """Any mapping."""
+
+    model_config = ConfigDict(extra='allow', frozen=True)
+
+
+class _Run(Settings):
+    """The part of a run's settings that matters here."""
+
+    model_config = ConfigDict(extra='ignore', frozen=True)
+
+    train: tuple[DatasetSettings, ...] = Field(min_length=1)
+    pairing: PairingSettings = PairingSettings()
+
+
+def load_run(path: Path) -> _Run:
+    """Read the data sets of a run file, or of a file that describes one data set.
+
+    Raises:
+        InputError: the file is missing or not valid.
+    """
+    values = load_settings(path, _File).model_dump()
+    if 'format' in values:
+        values = {'train': [values]}
+    return parse_settings(values, _Run, path)
+
+
+def _choose(name: str, number: int, length: int) -> int:
+    if not 0 <= number < length:
+        raise InputError(
+            f'there is no such {name}',
+            where=f'--{name}',
+            expected=f'0 to {length - 1}',
+            got=number,
+        )
+    return number
+
+
+def main() -> None:
+    """Draw the pairs of one sweep over its images."""
+    parser = argparse.ArgumentParser(description='Draw lidar points over the camera images.')
+    parser.add_argument('settings', type=Path, help='a run file, or a file with one data set')
+    parser.add_argument('--data', type=Path, required=True, help='folder of the data')
+    parser.add_argument('--dataset', type=int, default=0, help='which data set of a run file')
+    parser.add_argument('--sweep', type=int, default=0, help='which sweep of the data set')
+    parser.add_argument('--out', type=Path, required=True, help='PNG file to write')
+    args = parser.parse_args()
+    run = load_run(args.settings)
+    dataset = open_dataset(run.train[_choose('dataset', args.dataset, len(run.train))], args.data)
+    sample = dataset[_choose('sweep', args.sweep, len(dataset))]
+    if not sample.images:
+        raise InputError('the sweep has no image', where=sample.sample_id)
+    check_projects(sample, run.pairing)
+    pictures = []
+    for image in sample.images:
+        candidates = project(sample.points, image, run.pairing)
+        hidden = find_hidden(candidates, image, run.pairing)
+        visible = candidates.select(~hidden)
+        hidden_pixels = candidates.pixels[hidden]
+        pictures.append(draw_overlay(image.image, visible.pixels, visible.depths, hidden_pixels))
+        print(f'{image.image_id}: {len(visible)} pairs, {len(hidden_pixels)} points hidden')
+    write_png(pictures, args.out)
+
+
+if __name__ == '__main__':
+    run_command(main)

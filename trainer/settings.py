@@ -1,0 +1,91 @@
+# Copyright 2026 The reldistill authors. SPDX-License-Identifier: Apache-2.0
+"""Settings of a training run: one YAML file is one complete run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from reldistill_ros.core.settings import InputSettings, Settings, VoxelSettings
+from trainer.augment import AugmentSettings
+from trainer.datasets.open import DatasetSettings
+from trainer.pairing import PairingSettings
+from trainer.teachers.build import TeacherSettings, TextEncoderSettings
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+
+
+class LossSettings(Settings):
+    """Which loss, and its weights.
+
+    Attributes:
+        kind: `similarity`, `contrastive` or `relational`, see `trainer.losses`.
+        temperature: of the contrastive loss.
+        intra_weight: weight of the intra-modal term of the relational loss.
+    """
+
+    kind: Literal['similarity', 'contrastive', 'relational']
+    temperature: float = Field(default=0.07, gt=0)
+    intra_weight: float = Field(default=1.0, ge=0)
+
+
+class OptimiserSettings(Settings):
+    """How the weights move.
+
+    Attributes:
+        kind: `adamw` or `sgd`.
+        lr: peak learning rate, reached after the warm-up, then cosine to zero.
+        warmup: share of all steps spent warming up linearly.
+        gradient_clip: largest L2 norm of all gradients together.
+        momentum: of SGD.
+        dampening: of SGD.
+    """
+
+    kind: Literal['adamw', 'sgd'] = 'adamw'
+    lr: float = Field(gt=0)
+    weight_decay: float = Field(default=0.03, ge=0)
+    warmup: float = Field(default=0.05, ge=0, lt=1)
+    gradient_clip: float = Field(default=10.0, gt=0)
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    dampening: float = Field(default=0.1, ge=0, lt=1)
+
+
+class RunSettings(Settings):
+    """One complete run.
+
+    Attributes:
+        network: widths and depths of the student.
+        vocabulary: YAML of the classes it is evaluated and exported with, relative to the
+            checkout.
+        center: subtract the teacher's mean feature from teacher and prompts and renormalise.
+        temperature: of the exported probabilities.
+        train: drives to distil on; labels are never read for training.
+        evaluate: labelled drives held out for evaluation.
+        pairs: point-pixel pairs of one batch.
+        batch_size: sweeps of one batch.
+        workers: processes that prepare batches.
+        threads: of the training process.
+    """
+
+    seed: int = 0
+    network: Literal['small', 'minkunet18', 'minkunet34']
+    voxel: VoxelSettings
+    inputs: InputSettings
+    text: TextEncoderSettings
+    teacher: TeacherSettings
+    vocabulary: Path
+    center: bool = False
+    temperature: float = Field(default=0.05, gt=0)
+    train: tuple[DatasetSettings, ...] = Field(min_length=1)
+    evaluate: tuple[DatasetSettings, ...] = ()
+    pairing: PairingSettings = PairingSettings()
+    augment: AugmentSettings = AugmentSettings()
+    loss: LossSettings
+    optimiser: OptimiserSettings
+    epochs: int = Field(gt=0)
+    batch_size: int = Field(gt=0)
+    pairs: int = Field(default=4096, ge=2)
+    workers: int = Field(default=1, ge=0)
+    threads: int = Field(default=2, gt=0)

@@ -1,0 +1,78 @@
+# Copyright 2026 The reldistill authors. SPDX-License-Identifier: Apache-2.0
+"""What the teacher says about a batch, and what its features are like before training."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from reldistill_ros.core.errors import InputError
+from reldistill_ros.core.prompts import center
+from trainer.batches import Batch, TrainingSweeps
+from trainer.run import Run, write_json
+from trainer.teachers.teacher import Teacher
+
+TEACHER_STATISTICS = 'teacher.json'
+SWEEPS_FOR_STATISTICS = 16
+
+
+def teacher_features(
+    teacher: Teacher, batch: Batch, mean: NDArray[np.float32]
+) -> tuple[Tensor, Tensor]:
+    """The teacher's centred features at the paired pixels.
+
+    Returns:
+        Features (P', C), unit rows, and the voxel (P',) of each; pixels that carry no
+        supervision are left out.
+
+    Raises:
+        InputError: fewer than two pairs are left.
+    """
+    pairs = zip(batch.images, batch.pixels)
+    found = [teacher(image).at(pixels) for image, pixels in pairs if len(pixels)]
+    empty = np.zeros((0, teacher.embedding_size), np.float32)
+    features = np.concatenate([empty, *found])
+    supervised = features.any(axis=1)
+    if supervised.sum() < 2:
+        raise InputError(
+            'no lidar point of the batch falls on a pixel that the teacher knows',
+            where=', '.join(batch.sample_ids),
+            fix='look at the calibration: python -m trainer.pairing --help',
+        )
+    rows = torch.from_numpy(batch.voxel_rows[supervised])
+    return torch.from_numpy(center(features[supervised], mean)), rows
+
+
+def measure_teacher(run: Run, teacher: Teacher, sweeps: TrainingSweeps) -> NDArray[np.float32]:
+    """The mean to subtract (C,), zeros where the run does not centre.
+
+    Real text spaces are narrow cones: the spread of the teacher's relations, before and after
+    centring, is written beside the run, because the relational terms can only reproduce
+    differences that are there.
+    """
+    zeros = np.zeros(teacher.embedding_size, np.float32)
+    chosen = np.random.default_rng(run.settings.seed).permutation(len(sweeps))
+    found = []
+    for index in chosen[:SWEEPS_FOR_STATISTICS].tolist():
+        found.append(teacher_features(teacher, sweeps[0, index], zeros)[0].numpy())
+    features = np.concatenate(found)
+    mean = features.mean(axis=0)
+    statistics = {
+        'pairs': len(features),
+        'relations': relation_spread(features),
+        'relations_centred': relation_spread(center(features, mean)),
+    }
+    write_json(run.folder / TEACHER_STATISTICS, statistics)
+    print(f'teacher {teacher.name}: {json.dumps(statistics)}')
+    return mean if run.settings.center else zeros
+
+
+def relation_spread(features: NDArray[np.float32], num: int = 2048) -> dict[str, float]:
+    """Mean and standard deviation of the off-diagonal cosines of up to `num` rows."""
+    rows = features[:: max(len(features) // num, 1)]
+    cosines = (rows @ rows.T)[~np.eye(len(rows), dtype=bool)]
+    return {'mean': round(float(cosines.mean()), 4), 'std': round(float(cosines.std()), 4)}
