@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from reldistill_ros.backends.torch_backend import TorchBackend
 from reldistill_ros.core.errors import InputError, run_command
+from reldistill_ros.core.files import write_json
 from reldistill_ros.core.metrics import accuracy, confusion_matrix, iou, mean_iou
 from reldistill_ros.core.prompts import center
 from reldistill_ros.core.student import fold_batch_norm
@@ -26,7 +27,7 @@ from reldistill_ros.labeller import Labeller
 from trainer.datasets.sample import Dataset, Sample
 from trainer.pairing import pair_points
 from trainer.pictures import save_birds_eye, save_confusion, save_overlay
-from trainer.run import TrainedRun, load_trained, open_run, write_json
+from trainer.run import TrainedRun, load_trained, open_run
 from trainer.teachers.build import build_teacher
 from trainer.teachers.teacher import Teacher
 
@@ -147,27 +148,39 @@ def evaluate(trained: TrainedRun, datasets: list[Dataset], out: Path) -> dict[st
             totals[name] += confusion_matrix(sweep.truth[where], labels[where], num_classes)
         if index in pictured:
             _save_pictures(sweep, vocabulary, out, f'{pictured.index(index)}')
-    metrics = {name: summarise(total, vocabulary) for name, total in totals.items()}
+    metrics = summarise(totals, vocabulary)
     save_confusion(totals['zero_shot'], vocabulary.class_names, out / 'confusion.png')
     write_json(out / METRICS, metrics)
     return metrics
 
 
-def summarise(confusion: NDArray[np.int64], vocabulary: Vocabulary) -> dict[str, Any]:
-    """Scores of a confusion matrix; classes without a true point have no IoU."""
-    scores = iou(confusion)
-    present = ~np.isnan(scores)
+def summarise(totals: dict[str, NDArray[np.int64]], vocabulary: Vocabulary) -> dict[str, Any]:
+    """Scores of student and teacher; classes without a true point have no IoU."""
+    zero_shot, teacher = totals['zero_shot'], totals['teacher_visible']
+    student = totals['student_visible']
     return {
-        'miou': mean_iou(confusion),
-        'accuracy': accuracy(confusion),
-        'iou': {
-            name: float(score)
-            for name, score, here in zip(vocabulary.class_names, scores, present)
-            if here
+        'zero_shot': {
+            'miou': mean_iou(zero_shot),
+            'accuracy': accuracy(zero_shot),
+            'iou': _iou_by_class(zero_shot, vocabulary),
+            'classes': len(_iou_by_class(zero_shot, vocabulary)),
+            'points': int(zero_shot.sum()),
         },
-        'classes': int(present.sum()),
-        'points': int(confusion.sum()),
+        'teacher': {
+            'miou_visible': mean_iou(teacher),
+            'accuracy_visible': accuracy(teacher),
+            'iou': _iou_by_class(teacher, vocabulary),
+            'student_miou_visible': mean_iou(student),
+            'student_accuracy_visible': accuracy(student),
+            'student_iou': _iou_by_class(student, vocabulary),
+            'points': int(teacher.sum()),
+        },
     }
+
+
+def _iou_by_class(confusion: NDArray[np.int64], vocabulary: Vocabulary) -> dict[str, float]:
+    scores = zip(vocabulary.class_names, iou(confusion).tolist())
+    return {name: score for name, score in scores if not np.isnan(score)}
 
 
 def _pictured(num: int) -> list[int]:

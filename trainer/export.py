@@ -20,6 +20,7 @@ from reldistill_ros.backends.onnx_backend import OnnxBackend
 from reldistill_ros.backends.torch_maps import PairMaps
 from reldistill_ros.core import bundle
 from reldistill_ros.core.errors import InputError, run_command
+from reldistill_ros.core.files import write_json
 from reldistill_ros.core.kernel_maps import KernelMaps, build_kernel_maps
 from reldistill_ros.core.settings import StudentSettings
 from reldistill_ros.core.student import Student, fold_batch_norm
@@ -27,7 +28,7 @@ from reldistill_ros.core.voxels import voxelise
 from reldistill_ros.core.zero_shot import fold_head, label_cosines, prompt_cosines
 from trainer.datasets.sample import Dataset
 from trainer.onnx_graph import write_onnx
-from trainer.run import Run, TrainedRun, git_commit, load_trained, open_run, write_json
+from trainer.run import Run, TrainedRun, git_commit, load_trained, open_run
 from trainer.teachers.build import build_teacher
 
 PARITY_TOLERANCE = 1e-4

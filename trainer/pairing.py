@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,8 +37,8 @@ class PairingSettings(Settings):
         min_depth: smallest depth of a pair in metres.
         max_depth: largest depth of a pair in metres, None for any.
         border: smallest distance of a pixel from the edge of the image in pixels.
-        occlusion_window_deg: how far to look for nearer points, in degrees: about the angle
-            between neighbouring points of the lidar; 0 leaves the test out.
+        occlusion_window_deg: how far to look for nearer points at most, in degrees: about the
+            angle between neighbouring points of the lidar; null leaves the test out.
         occlusion_inverse_depth: difference of inverse depths (1/m) above which a point is hidden.
         occlusion_depth: difference of depths (m) above which a point is hidden; both must hold.
     """
@@ -45,7 +46,7 @@ class PairingSettings(Settings):
     min_depth: float = Field(default=1.0, gt=0)
     max_depth: float | None = Field(default=None, gt=0)
     border: float = Field(default=1.0, ge=0)
-    occlusion_window_deg: float = Field(default=0.25, ge=0, le=10)
+    occlusion_window_deg: Annotated[float, Field(ge=0.05, le=10)] | None = 0.4
     occlusion_inverse_depth: float = Field(default=0.005, ge=0)
     occlusion_depth: float = Field(default=0.3, ge=0)
 
@@ -89,19 +90,20 @@ def pair_points(
 
 def project(points: NDArray[np.float32], image: CameraImage, settings: PairingSettings) -> Pairs:
     """Pinhole projection of the points inside the image and the limits of depth, hidden or not."""
-    in_camera = apply(image.camera_from_lidar, points[:, :3])
+    finite = np.flatnonzero(np.isfinite(points[:, :3]).all(axis=1))
+    in_camera = apply(image.camera_from_lidar, points[finite, :3])
     depths = in_camera[:, 2]
     max_depth = np.inf if settings.max_depth is None else settings.max_depth
-    indices = np.flatnonzero((depths >= settings.min_depth) & (depths <= max_depth))
-    homogeneous = in_camera[indices] @ image.intrinsics.T
+    in_front = (depths >= settings.min_depth) & (depths <= max_depth)
+    homogeneous = in_camera[in_front] @ image.intrinsics.T
     pixels = homogeneous[:, :2] / homogeneous[:, 2:]
     height, width = image.image.shape[:2]
     last = np.array([width - 1, height - 1]) - settings.border
     inside = ((pixels >= settings.border) & (pixels <= last)).all(axis=1)
     return Pairs(
-        indices[inside],
+        finite[in_front][inside],
         pixels[inside].astype(np.float32),
-        depths[indices[inside]].astype(np.float32),
+        depths[in_front][inside].astype(np.float32),
     )
 
 
@@ -116,15 +118,14 @@ def find_hidden(
     Returns:
         (P,) bool.
     """
-    window = np.radians(settings.occlusion_window_deg) * image.intrinsics[0, 0]  # pixels
-    if window == 0 or len(candidates) == 0:
+    if settings.occlusion_window_deg is None or len(candidates) == 0:
         return np.zeros(len(candidates), dtype=np.bool_)
-    cell_size = max(1.0, window / 2)
+    cell_size = np.radians(settings.occlusion_window_deg) * image.intrinsics[0, 0] / 3  # pixels
     columns, rows = (candidates.pixels // cell_size).astype(np.int64).T
     depth_map = np.full((rows.max() + 1, columns.max() + 1), np.inf, dtype=np.float32)
     np.minimum.at(depth_map, (rows, columns), candidates.depths)
-    reach = 2 * round(window / cell_size) + 1
-    nearest = minimum_filter(depth_map, size=reach, mode='constant', cval=np.inf)[rows, columns]
+    # two cells to each side: two to three cell sizes, as a point may lie anywhere in its cell
+    nearest = minimum_filter(depth_map, size=5, mode='constant', cval=np.inf)[rows, columns]
     behind = candidates.depths - nearest
     hidden: NDArray[np.bool_] = (behind > settings.occlusion_depth) & (
         behind > settings.occlusion_inverse_depth * candidates.depths * nearest

@@ -18,6 +18,7 @@ import yaml
 from numpy.typing import NDArray
 
 from reldistill_ros.core.errors import InputError
+from reldistill_ros.core.files import write_json
 from reldistill_ros.core.prompts import center, prompt_embeddings
 from reldistill_ros.core.settings import StudentSettings, load_settings
 from reldistill_ros.core.student import Student
@@ -174,10 +175,3 @@ def git_commit() -> str:
     except (OSError, subprocess.CalledProcessError):
         return 'unknown'
     return result.stdout.strip()
-
-
-def write_json(path: Path, values: object) -> None:
-    """Write JSON under a temporary name, then rename it."""
-    temporary = path.with_name(path.name + '.partial')
-    temporary.write_text(json.dumps(values, indent=2) + '\n', encoding='utf-8')
-    temporary.replace(path)

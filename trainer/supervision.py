@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from reldistill_ros.core.errors import InputError
+from reldistill_ros.core.files import write_json
 from reldistill_ros.core.prompts import center
 from trainer.batches import Batch, TrainingSweeps
-from trainer.run import Run, write_json
+from trainer.run import Run
 from trainer.teachers.teacher import Teacher
 
 TEACHER_STATISTICS = 'teacher.json'

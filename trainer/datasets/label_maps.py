@@ -1,0 +1,42 @@
+# Copyright 2026 The reldistill authors. SPDX-License-Identifier: Apache-2.0
+"""What a 2D segmentation network said about an image, stored as two PNG files beside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reldistill_ros.core.errors import InputError
+from trainer.datasets.images import read_grey
+
+
+def read_label_maps(folder: Path, image_name: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Read `<image_name>_class.png` and `<image_name>_confidence.png`.
+
+    Args:
+        folder: where the maps of one camera lie.
+        image_name: name of the image's file without its ending, or the stamp of a bag's image
+            in nanoseconds.
+
+    Returns:
+        class_map: (h, w) uint8, index into the network's classes.
+        confidence: (h, w) uint8, probability of that class times 255.
+
+    Raises:
+        InputError: a file is missing or not 8 bits with one channel, or the sizes differ.
+    """
+    class_path = folder / f'{image_name}_class.png'
+    confidence_path = folder / f'{image_name}_confidence.png'
+    class_map = read_grey(class_path, class_path)
+    confidence = read_grey(confidence_path, confidence_path)
+    if class_map.shape != confidence.shape:
+        raise InputError(
+            'the class map and its confidence do not belong together',
+            where=class_path,
+            expected=f'height and width {class_map.shape}',
+            got=confidence.shape,
+            fix='write both maps with the same network run',
+        )
+    return class_map, confidence

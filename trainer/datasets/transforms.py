@@ -1,0 +1,42 @@
+# Copyright 2026 The reldistill authors. SPDX-License-Identifier: Apache-2.0
+"""Rigid transforms as (4, 4) matrices; `a_from_b` takes points of frame b to frame a."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
+
+
+def make_transform(
+    rotation: NDArray[np.floating[Any]], translation: Sequence[float] | NDArray[np.floating[Any]]
+) -> NDArray[np.float64]:
+    """(4, 4) float64 of a (3, 3) rotation matrix and a translation in metres."""
+    transform = np.eye(4)
+    transform[:3, :3] = rotation
+    transform[:3, 3] = translation
+    return transform
+
+
+def from_quaternion(
+    xyzw: Sequence[float] | NDArray[np.float64], translation: Sequence[float] | NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """(4, 4) float64 of a quaternion x y z w and a translation in metres."""
+    return make_transform(Rotation.from_quat(xyzw).as_matrix(), translation)
+
+
+def invert(transform: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Inverse of a rigid transform."""
+    rotation = transform[:3, :3].T
+    return make_transform(rotation, -rotation @ transform[:3, 3])
+
+
+def apply(
+    transform: NDArray[np.float64], points: NDArray[np.floating[Any]]
+) -> NDArray[np.float64]:
+    """Move (N, 3) points."""
+    moved: NDArray[np.float64] = points @ transform[:3, :3].T + transform[:3, 3]
+    return moved
