@@ -48,14 +48,21 @@ class Batch:
 class TrainingSweeps(TorchDataset[Batch]):
     """All sweeps of the training drives, varied by epoch.
 
-    A draw depends on seed, epoch and index alone, so a resumed run sees what an uninterrupted
+    With `balance_drives` an epoch goes several times through the shorter drives, so that each
+    drive counts about the same. A draw depends on seed, epoch and index alone, so a resumed run sees what an uninterrupted
     one would, whatever the number of workers.
     """
 
     def __init__(self, datasets: Sequence[Dataset], settings: RunSettings) -> None:
         self._datasets = datasets
         self._settings = settings
-        self._index = [(d, i) for d, dataset in enumerate(datasets) for i in range(len(dataset))]
+        longest = max(len(dataset) for dataset in datasets)
+        self._index = [
+            (number, position)
+            for number, dataset in enumerate(datasets)
+            for _ in range(longest // len(dataset) if settings.balance_drives else 1)
+            for position in range(len(dataset))
+        ]
 
     def __len__(self) -> int:
         return len(self._index)

@@ -62,6 +62,7 @@ class RunSettings(Settings):
         center: subtract the teacher's mean feature from teacher and prompts and renormalise.
         temperature: of the exported probabilities.
         train: drives to distil on; labels are never read for training.
+        balance_drives: whether short drives are gone through several times an epoch.
         evaluate: labelled drives held out for evaluation.
         pairs: point-pixel pairs of one batch.
         batch_size: sweeps of one batch.
@@ -79,6 +80,7 @@ class RunSettings(Settings):
     center: bool = False
     temperature: float = Field(default=0.05, gt=0)
     train: tuple[DatasetSettings, ...] = Field(min_length=1)
+    balance_drives: bool = False
     evaluate: tuple[DatasetSettings, ...] = ()
     pairing: PairingSettings = PairingSettings()
     augment: AugmentSettings = AugmentSettings()

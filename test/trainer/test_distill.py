@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_drive import write_settings
+from tiny_drive import write_drive, write_settings
 
 from reldistill_ros.core.errors import InputError
+from trainer.batches import TrainingSweeps
 from trainer.collapse import PATIENCE, CollapseGuard
 from trainer.distill import check_finite, distill
 from trainer.metrics_log import METRICS
@@ -70,6 +71,18 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_by_bit(tiny):
     for name, value in whole.items():
         assert torch.equal(value, parts[name]), name
     assert losses(tiny / 'whole') == losses(tiny / 'parts')
+
+
+def test_balanced_drives_count_the_same(tiny):
+    write_drive(tiny / 'short', num_sweeps=2)
+    drives = [
+        {'format': 'kitti_raw', 'path': name, 'label_maps': f'{name}/maps'}
+        for name in ('drive', 'short')
+    ]
+    for balance, length in ((False, 7), (True, 9)):  # 5 + 2, 5 + 2 * 2
+        write_settings(tiny, train=drives, balance_drives=balance)
+        run = create_run(tiny / 'run.yaml', tiny / f'run_{balance}', tiny)
+        assert len(TrainingSweeps(run.open_training(), run.settings)) == length
 
 
 def test_worker_processes_do_not_change_the_result(tiny):

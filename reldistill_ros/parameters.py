@@ -1,0 +1,116 @@
+# Copyright 2026 The reldistill authors. SPDX-License-Identifier: Apache-2.0
+"""The parameters of the node: name, type, default, range and description stand once, here."""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+import annotated_types
+from pydantic import Field
+from pydantic.fields import FieldInfo
+
+from reldistill_ros.backends.backend import BackendName
+from reldistill_ros.core.errors import InputError
+from reldistill_ros.core.settings import Settings, parse_settings
+
+
+class NodeSettings(Settings):
+    """What the node is told at its start; every field is a read-only ROS parameter."""
+
+    bundle: str = Field(
+        default='',
+        min_length=1,
+        validate_default=True,
+        description='Folder of the model bundle that trainer.export wrote. Must be given.',
+    )
+    backend: BackendName = Field(
+        default='onnx', description='What runs the student: onnx needs no torch.'
+    )
+    num_threads: int = Field(
+        default=2, ge=1, le=256, description='Threads of the backend on the CPU.'
+    )
+    intensity_max: float = Field(
+        default=0.0,
+        ge=0.0,
+        le=4294967295.0,
+        description='Largest raw intensity of the sensor (1, 255, 65535, ...); '
+        '0 takes the value of the bundle.',
+    )
+    max_points: int = Field(
+        default=1_000_000,
+        ge=1,
+        le=100_000_000,
+        description='A cloud of more points is rejected.',
+    )
+    diagnostics_period: float = Field(
+        default=1.0, ge=0.1, le=60.0, description='Seconds between two messages on /diagnostics.'
+    )
+    input_timeout: float = Field(
+        default=3.0,
+        ge=0.1,
+        le=3600.0,
+        description='Seconds without a cloud after which the diagnostics warn.',
+    )
+
+
+def declare_settings(node: Any) -> NodeSettings:
+    """Declare the parameters on a ROS node and read them.
+
+    Raises:
+        InputError: a value is missing or wrong.
+    """
+    from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
+
+    where = f'parameters of {node.get_fully_qualified_name()}'
+    values = {}
+    for name, field in NodeSettings.model_fields.items():
+        try:
+            node.declare_parameter(name, field.default, _descriptor(name, field))
+        except (InvalidParameterTypeException, InvalidParameterValueException) as error:
+            raise InputError('a parameter is wrong', where=where, got=error) from error
+        values[name] = node.get_parameter(name).value
+    return parse_settings(values, NodeSettings, where)
+
+
+def choose_intensity_max(parameter: float, of_bundle: float | None) -> float:
+    """The sensor's largest raw intensity: the parameter's where it is positive, else the bundle's.
+
+    Raises:
+        InputError: neither says it.
+    """
+    chosen = parameter or of_bundle
+    if not chosen:
+        raise InputError(
+            "the bundle does not know the sensor's largest intensity",
+            where='parameter intensity_max',
+            expected='1.0, 255.0, 65535.0 or another positive number',
+            got=parameter,
+            fix='set the parameter to the largest intensity that the lidar driver writes',
+        )
+    return chosen
+
+
+def limits_of(field: FieldInfo) -> tuple[float, ...]:
+    """Smallest and largest value of a number, empty where there are none."""
+    low = [limit.ge for limit in field.metadata if isinstance(limit, annotated_types.Ge)]
+    high = [limit.le for limit in field.metadata if isinstance(limit, annotated_types.Le)]
+    return tuple(float(str(limit)) for limit in (*low, *high))
+
+
+def _descriptor(name: str, field: FieldInfo) -> Any:
+    from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+
+    descriptor = ParameterDescriptor(name=name, description=field.description, read_only=True)
+    choices = get_args(field.annotation)
+    if choices:
+        descriptor.additional_constraints = f'one of {", ".join(choices)}'
+    limits = limits_of(field)
+    if limits and field.annotation is int:
+        low, high = map(int, limits)
+        descriptor.integer_range = [IntegerRange(from_value=low, to_value=high, step=1)]
+    elif limits:
+        low_value, high_value = map(float, limits)
+        descriptor.floating_point_range = [
+            FloatingPointRange(from_value=low_value, to_value=high_value, step=0.0)
+        ]
+    return descriptor

@@ -1,0 +1,23 @@
+# Copyright 2026 The reldistill authors. SPDX-License-Identifier: Apache-2.0
+"""Tests of nodes: one ROS domain of our own, nothing leaves the machine, large clouds pass."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from pathlib import Path
+
+import pytest
+
+HAS_ROS = importlib.util.find_spec('rclpy') is not None
+
+
+@pytest.fixture(scope='session', autouse=True)
+def environment():
+    """Before anything initialises ROS in this process; child processes inherit it."""
+    if HAS_ROS:
+        from reldistill_ros.node_process import isolated_environment
+
+        root = str(Path(__file__).parents[2])
+        path = os.pathsep.join(filter(None, [root, os.environ.get('PYTHONPATH')]))
+        os.environ.update(isolated_environment(), PYTHONPATH=path)

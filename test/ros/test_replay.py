@@ -1,0 +1,166 @@
+# Copyright 2026 The reldistill authors. SPDX-License-Identifier: Apache-2.0
+"""Replay: scores and pictures without ROS, and the real thing with it."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip('rosbags', reason='rosbags is not installed')
+pytest.importorskip('matplotlib', reason='matplotlib is not installed')
+
+from fake_node import HeightLabeller
+from tiny_bag import labels_of, points_of, write_bag
+
+from reldistill_ros import replay
+from reldistill_ros.bag import open_bag
+from reldistill_ros.core.errors import InputError
+from reldistill_ros.core.metrics import accuracy, confusion_matrix, mean_iou
+from reldistill_ros.replay_bag import find_sweeps
+from reldistill_ros.replay_report import summarise
+from reldistill_ros.replay_scores import score
+
+FAKE_NODE = [sys.executable, str(Path(__file__).with_name('fake_node.py'))]
+needs_ros = pytest.mark.skipif(
+    importlib.util.find_spec('rclpy') is None, reason='rclpy is not installed'
+)
+
+
+@pytest.fixture
+def labeller(monkeypatch):
+    """The command line opens this one instead of a bundle."""
+    labeller = HeightLabeller()
+    monkeypatch.setattr(
+        replay.Labeller, 'from_bundle', classmethod(lambda cls, *arguments: labeller)
+    )
+    return labeller
+
+
+def expected_confusion(num_sweeps=6):
+    sweeps = [points_of(index) for index in range(num_sweeps)]
+    return sum(
+        confusion_matrix(labels_of(points), HeightLabeller()(points).class_ids, 3)
+        for points in sweeps
+    )
+
+
+def run(tmp_path, *arguments):
+    out = tmp_path / 'out'
+    words = [tmp_path / 'bag', '--bundle', 'b', '--out', out, *arguments]
+    replay.main([str(word) for word in words])
+    assert (out / 'replay.png').read_bytes().startswith(b'\x89PNG')
+    return json.loads((out / 'replay.json').read_text())
+
+
+def test_offline_scores_are_those_of_the_labeller(tmp_path, labeller):
+    write_bag(tmp_path / 'bag')
+    result = run(tmp_path, '--offline')
+    assert result['mode'] == 'offline'
+    assert (result['frames_in'], result['frames_labelled'], result['frames_dropped']) == (6, 6, 0)
+    assert result['miou'] == pytest.approx(mean_iou(expected_confusion()))
+    assert result['accuracy'] == pytest.approx(accuracy(expected_confusion()))
+    assert set(result['per_class_iou']) == {'low', 'middle', 'high'}
+    assert result['latency_ms']['p50'] > 0
+
+
+def test_a_bag_without_truth_has_no_scores(tmp_path, labeller):
+    write_bag(tmp_path / 'bag', with_labels=False)
+    result = run(tmp_path, '--offline', '--max-sweeps', 2)
+    assert result['frames_in'] == 2
+    assert result['miou'] is None
+    assert result['per_class_iou'] == {}
+
+
+def test_the_labels_of_the_bag_are_mapped_by_name(tmp_path, labeller):
+    write_bag(tmp_path / 'bag', class_names=('high', 'unknown', 'low'))
+    result = run(tmp_path, '--offline')
+    assert result['per_class_iou']['middle'] is None
+    assert result['miou'] < mean_iou(expected_confusion())
+
+
+def test_labels_without_names_are_refused(tmp_path, labeller):
+    write_bag(tmp_path / 'bag', info_topic='/elsewhere')
+    with pytest.raises(InputError, match='/lidar/label_info'):
+        run(tmp_path, '--offline')
+
+
+def test_a_topic_that_the_bag_lacks_is_refused_with_those_it_has(tmp_path, labeller):
+    write_bag(tmp_path / 'bag')
+    with pytest.raises(InputError, match='/lidar/points'):
+        run(tmp_path, '--offline', '--topic', '/other')
+
+
+@pytest.mark.parametrize('rate', ['0', '-1', 'nan', 'fast'])
+def test_a_rate_that_is_no_rate_is_refused(tmp_path, rate):
+    with pytest.raises(SystemExit):
+        run(tmp_path, '--rate', rate)
+
+
+def play(tmp_path, rate, **bag):
+    """Play the tiny bag into the fake node in another process."""
+    tmp_path.mkdir(exist_ok=True)
+    labeller = HeightLabeller()
+    arguments = ['-p', 'bundle:=x', '-p', 'diagnostics_period:=0.1', '-p', 'use_sim_time:=true']
+    with open_bag(write_bag(tmp_path / 'bag', **bag)) as opened:
+        sweeps = find_sweeps(opened, None, None, None)
+        recording = replay.play(sweeps, arguments, rate, tmp_path, FAKE_NODE)
+        scores = score(
+            sweeps, labeller, 255.0, vocabulary=labeller.vocabulary, recording=recording
+        )
+    return summarise(sweeps, scores, recording, labeller.vocabulary.class_names)
+
+
+@needs_ros
+def test_through_the_node_every_sweep_gets_the_labels_it_gets_without_ros(tmp_path):
+    result = play(tmp_path, rate=None)
+    assert (result['frames_in'], result['frames_labelled'], result['frames_dropped']) == (6, 6, 0)
+    assert result['offline']['labels_equal'] == 1.0
+    assert result['miou'] == result['offline']['miou']
+    assert result['miou'] == pytest.approx(mean_iou(expected_confusion()))
+    assert result['node']['labelled'] == '6'
+    assert 0 < result['latency_ms']['p50'] <= result['latency_ms']['max'] < 5000
+
+
+@needs_ros
+def test_at_the_times_of_the_bag_a_slow_node_drops_sweeps_and_they_are_counted(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setenv('FAKE_NODE_DELAY', '0.35')
+    result = play(tmp_path, rate=1.0, num_sweeps=10)
+    assert result['input_rate_hz'] == pytest.approx(10, rel=0.1)
+    assert 2 <= result['frames_labelled'] < 10
+    assert result['frames_dropped'] == 10 - result['frames_labelled']
+    assert int(result['node']['dropped_busy']) == result['frames_dropped']
+
+
+@needs_ros
+def test_a_node_that_does_not_start_is_told_with_its_own_words(tmp_path):
+    with open_bag(write_bag(tmp_path / 'bag')) as bag:
+        sweeps = find_sweeps(bag, None, None, None)
+        with pytest.raises(InputError, match='bundle'):
+            replay.play(sweeps, [], 1.0, tmp_path)
+
+
+def test_without_ros_the_live_replay_says_how_to_get_it(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'rclpy', None)
+    write_bag(tmp_path / 'bag')
+    with pytest.raises(InputError, match='pip install'):
+        run(tmp_path)
+    assert not (tmp_path / 'out').exists()
+
+
+def test_offline_needs_no_ros(tmp_path, labeller, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'rclpy', None)
+    write_bag(tmp_path / 'bag')
+    assert run(tmp_path, '--offline')['frames_labelled'] == 6
+
+
+def test_the_confusion_holds_every_point_of_the_truth():
+    assert np.sum(expected_confusion()) == sum(
+        int((labels_of(points_of(index)) != 255).sum()) for index in range(6)
+    )

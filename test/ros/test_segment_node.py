@@ -1,0 +1,241 @@
+# Copyright 2026 The reldistill authors. SPDX-License-Identifier: Apache-2.0
+"""The node in this process, with a labeller that needs no model."""
+
+from __future__ import annotations
+
+import json
+import threading
+from contextlib import suppress
+
+import numpy as np
+import pytest
+
+pytest.importorskip('rclpy', reason='rclpy is not installed')
+
+import rclpy
+from fake_node import HeightLabeller
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from ros_client import Client, make_cloud
+
+from reldistill_ros.core.errors import InputError
+from reldistill_ros.point_cloud import read_fields
+from reldistill_ros.segment_node import SegmentNode
+
+
+class System:
+    """The node, spinning in a thread, and a client."""
+
+    def __init__(self, *parameters, labeller=None, **client):
+        words = ('bundle:=x', 'diagnostics_period:=0.1', *parameters)
+        rclpy.init(args=['--ros-args', *(word for p in words for word in ('-p', p))])
+        self.labeller = labeller or HeightLabeller()
+        self.node = SegmentNode(lambda settings: self.labeller)
+        self.calls_of_warm_up = self.labeller.calls
+        self.executor = SingleThreadedExecutor()
+        self.executor.add_node(self.node)
+        self.thread = threading.Thread(target=self._spin)
+        self.thread.start()
+        self.client = Client(**client)
+        self.client.connect()
+
+    def _spin(self):
+        with suppress(ExternalShutdownException):
+            self.executor.spin()
+
+    @property
+    def calls(self):
+        return self.labeller.calls - self.calls_of_warm_up
+
+    def close(self):
+        assert self.node.stop(10)
+        self.client.close()
+        self.executor.shutdown()
+        rclpy.try_shutdown()
+        self.thread.join()
+
+
+@pytest.fixture
+def start():
+    """Start a system; it is stopped at the end."""
+    systems = []
+
+    def start(*parameters, **options):
+        systems.append(System(*parameters, **options))
+        return systems[-1]
+
+    yield start
+    for system in systems:
+        system.close()
+
+
+def random_points(num=50):
+    return np.random.default_rng(0).uniform(-1, 4, (num, 4)).astype(np.float32)
+
+
+def columns_of(cloud):
+    return read_fields(cloud, [field.name for field in cloud.fields])
+
+
+def test_every_point_comes_back_in_order_with_its_label(start):
+    system = start('intensity_max:=2.0')
+    points = random_points()
+    points[7] = np.nan
+    cloud = make_cloud(points, height=5, sec=17, frame='top')
+    system.client.clouds.publish(cloud)
+    assert system.client.spin_until(lambda: system.client.received['segmentation'])
+    answer = system.client.received['segmentation'][0]
+    assert answer.header == cloud.header
+    assert (answer.height, answer.width, answer.point_step) == (5, 10, 24)
+    assert not answer.is_dense
+    columns = columns_of(answer)
+    truth = HeightLabeller()(points * np.float32([1, 1, 1, 0.5]))
+    np.testing.assert_array_equal(columns['z'], points[:, 2])
+    np.testing.assert_array_equal(columns['class_id'], truth.class_ids)
+    np.testing.assert_array_equal(columns['probability'], truth.probabilities)
+    np.testing.assert_array_equal(columns['entropy'], truth.entropies)
+    assert columns['class_id'][7] == 255
+
+
+def test_the_coloured_cloud_has_the_colours_of_the_classes(start):
+    system = start(outputs=('visualization',))
+    system.client.clouds.publish(make_cloud([[0, 0, 1.5, 0], [0, 0, 9, 0]]))
+    assert system.client.spin_until(lambda: system.client.received['visualization'])
+    rgb = columns_of(system.client.received['visualization'][0])['rgb'].view(np.uint32)
+    assert [hex(value) for value in rgb] == ['0xa141e', '0x606060']
+
+
+def test_nothing_is_computed_while_nobody_listens(start):
+    system = start(outputs=())
+    system.client.clouds.publish(make_cloud(random_points()))
+    assert system.client.wait_for_value('not_requested', 1)
+    assert system.calls == 0
+    system.client.listen('segmentation')
+    system.client.spin_until(lambda: False, 0.4)
+    system.client.clouds.publish(make_cloud(random_points()))
+    assert system.client.spin_until(lambda: system.client.received['segmentation'])
+    assert system.calls == 1
+
+
+def test_an_empty_cloud_gives_an_empty_cloud(start):
+    system = start()
+    system.client.clouds.publish(make_cloud(np.zeros((0, 4)), sec=5))
+    assert system.client.spin_until(lambda: system.client.received['segmentation'])
+    answer = system.client.received['segmentation'][0]
+    assert (answer.width, len(answer.data), answer.header.stamp.sec) == (0, 0, 5)
+
+
+def test_a_busy_node_drops_all_but_the_newest_sweep(start):
+    system = start(labeller=HeightLabeller(delay=0.4), input_qos=20)
+    for sec in range(1, 7):
+        system.client.clouds.publish(make_cloud(random_points(), sec=sec))
+        system.client.spin_until(lambda: False, 0.03)
+    assert system.client.wait_for_value('labelled', 2)
+    stamps = [cloud.header.stamp.sec for cloud in system.client.received['segmentation']]
+    assert stamps == [1, 6]
+    assert system.client.values()['dropped_busy'] == '4'
+    assert system.client.values()['received'] == '6'
+
+
+def malformed():
+    short = make_cloud(random_points())
+    short.data = short.data[:10]
+    nameless = make_cloud(random_points())
+    nameless.fields = nameless.fields[1:]
+    huge = make_cloud(random_points())
+    huge.width = 2**32 - 1
+    return {'fewer bytes': short, "no field 'x'": nameless, 'too many points': huge}
+
+
+@pytest.mark.parametrize(('words', 'cloud'), [*malformed().items()], ids=[*malformed()])
+def test_a_malformed_cloud_is_counted_by_its_reason_and_the_node_goes_on(start, words, cloud):
+    system = start()
+    system.client.clouds.publish(cloud)
+    assert system.client.wait_for_value('rejected', 1)
+    assert any(words in key for key in system.client.values() if key.startswith('rejected:'))
+    system.client.clouds.publish(make_cloud(random_points()))
+    assert system.client.spin_until(lambda: system.client.received['segmentation'])
+    assert system.calls == 1
+
+
+def test_an_engine_that_breaks_on_a_sweep_does_not_end_the_node(start):
+    system = start()
+    system.client.clouds.publish(make_cloud([[666, 0, 0, 0]]))
+    assert system.client.wait_for_value('failed', 1)
+    levels = [array.status[0].level for array in system.client.diagnostics]
+    assert b'\x02' in levels
+    system.client.clouds.publish(make_cloud(random_points()))
+    assert system.client.spin_until(lambda: system.client.received['segmentation'])
+
+
+def test_the_meaning_of_the_classes_is_latched(start):
+    system = start()
+    info = json.loads(system.client.label_info[0].data)
+    assert info['class_names'] == ['low', 'middle', 'high']
+    assert info['colors'][2] == [20, 40, 60]
+    assert info['unlabelled'] == 255
+    assert info['revision'] == 'fake'
+
+
+def test_a_publisher_whose_clouds_never_arrive_is_told_of_the_512_kib_limit(start):
+    system = start('input_timeout:=0.2')
+    assert system.client.spin_until(
+        lambda: system.client.diagnostics and '512 KiB' in _message(system)
+    )
+
+
+def test_a_publisher_with_other_qos_is_named(start):
+    system = start(
+        'qos_overrides./segment_node/input/pointcloud.subscription.reliability:=reliable',
+        input_qos=QoSProfile(depth=1),
+    )
+    best_effort = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+    system.client.node.destroy_publisher(system.client.clouds)
+    system.client.clouds = system.client.node.create_publisher(
+        type(make_cloud([])), '/segment_node/input/pointcloud', best_effort
+    )
+    assert system.client.spin_until(lambda: 'QoS' in _message(system))
+
+
+def _message(system):
+    return system.client.diagnostics[-1].status[0].message
+
+
+def test_every_parameter_is_described_and_read_only(start):
+    system = start()
+    names = [name for name in system.node._settings.model_dump() if name]
+    for descriptor in system.node.describe_parameters(names):
+        assert descriptor.description
+        assert descriptor.read_only
+    assert system.node.describe_parameters(['num_threads'])[0].integer_range[0].to_value == 256
+    result = system.node.set_parameters([rclpy.parameter.Parameter('num_threads', value=1)])
+    assert not result[0].successful
+
+
+@pytest.mark.parametrize(
+    ('parameters', 'words'),
+    [
+        ([], 'bundle'),
+        (['bundle:=x', 'backend:=magic'], 'backend'),
+        (['bundle:=x', 'intensity_max:=-1.0'], 'intensity_max'),
+        (['bundle:=x', 'num_threads:=two'], 'num_threads'),
+    ],
+)
+def test_a_wrong_parameter_is_refused_with_its_name(parameters, words):
+    rclpy.init(args=['--ros-args', *(word for p in parameters for word in ('-p', p))])
+    try:
+        with pytest.raises(InputError, match=words):
+            SegmentNode(lambda settings: HeightLabeller())
+    finally:
+        rclpy.try_shutdown()
+
+
+def test_a_bundle_without_intensity_needs_the_parameter():
+    labeller = HeightLabeller()
+    labeller.intensity_max = None
+    rclpy.init(args=['--ros-args', '-p', 'bundle:=x'])
+    try:
+        with pytest.raises(InputError, match='intensity_max'):
+            SegmentNode(lambda settings: labeller)
+    finally:
+        rclpy.try_shutdown()
