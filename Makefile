@@ -8,8 +8,6 @@ PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.13 python3.10; 
   $$p -c '$(SUPPORTED)' 2>/dev/null && { echo $$p; break; }; done)
 BIN := $(VENV)/bin
 
-# Two processes that spin while they wait for each other take both cores: let OpenMP sleep.
-export OMP_WAIT_POLICY := PASSIVE
 
 .PHONY: demo test lint setup clean
 

@@ -79,7 +79,7 @@ class TrainingSweeps(TorchDataset[Batch]):
 
 
 def prepare_sweep(sample: Sample, settings: RunSettings, rng: np.random.Generator) -> Batch:
-    """Pair, augment and voxelise a sweep, and draw its share of the batch's pairs."""
+    """Pair, augment and voxelise a sweep, and draw its share of the batch's candidates."""
     points, kept = augment_points(sample.points, settings.augment, rng)
     points[~kept] = np.nan  # keeps the order, which the pairs refer to
     voxels = voxelise(points, settings.voxel, settings.inputs)
@@ -92,7 +92,7 @@ def prepare_sweep(sample: Sample, settings: RunSettings, rng: np.random.Generato
         images.append(image)
         pixels.append(moved[keep])
         rows.append(voxel[keep].astype(np.int64))
-    chosen = _draw_pairs(rows, settings.pairs // settings.batch_size, rng)
+    chosen = _draw_pairs(rows, settings.candidates // settings.batch_size, rng)
     return Batch(
         (sample.sample_id,),
         voxels.feats,

@@ -27,7 +27,7 @@ from trainer.optimiser import make_optimiser, set_learning_rate
 from trainer.run import Run, create_run, open_run
 from trainer.settings import LossSettings
 from trainer.stop import StoppedError, StopRequest, stop_on_signal
-from trainer.supervision import measure_teacher, teacher_features
+from trainer.supervision import draw_balanced, measure_teacher, teacher_features
 from trainer.teachers.build import build_teacher, build_text_encoder
 
 
@@ -64,6 +64,9 @@ def distill(run: Run, resume: bool, stop: StopRequest) -> None:
     bar = tqdm(zip(steps, batches), total=total, initial=first_step, unit='step', desc='distil')
     for step, batch in bar:
         target, rows = teacher_features(teacher, batch, mean)
+        rng = np.random.default_rng([settings.seed, step])
+        drawn = draw_balanced(target, settings.pairs, settings.pair_balance, rng)
+        target, rows = target[drawn], rows[drawn]
         lr = set_learning_rate(optimiser, settings.optimiser, step / total)
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == 'cuda'):
             features = student.backbone(

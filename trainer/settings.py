@@ -14,6 +14,7 @@ from trainer.datasets.open import DatasetSettings
 from trainer.pairing import PairingSettings
 from trainer.teachers.build import TeacherSettings, TextEncoderSettings
 
+CANDIDATES_PER_PAIR = 4
 CHECKOUT = Path(__file__).resolve().parent.parent
 
 
@@ -65,6 +66,8 @@ class RunSettings(Settings):
         balance_drives: whether short drives are gone through several times an epoch.
         evaluate: labelled drives held out for evaluation.
         pairs: point-pixel pairs of one batch.
+        pair_balance: how much rarer kinds of pixels are preferred when the pairs are drawn: 0
+            not at all, 1 so that all kinds come equally often; see `trainer.supervision`.
         batch_size: sweeps of one batch.
         workers: processes that prepare batches.
         threads: of the training process.
@@ -89,5 +92,11 @@ class RunSettings(Settings):
     epochs: int = Field(gt=0)
     batch_size: int = Field(gt=0)
     pairs: int = Field(default=4096, ge=2)
+    pair_balance: float = Field(default=0.5, ge=0, le=1)
     workers: int = Field(default=1, ge=0)
     threads: int = Field(default=2, gt=0)
+
+    @property
+    def candidates(self) -> int:
+        """Pairs of a batch from which "pairs" are drawn."""
+        return self.pairs * (CANDIDATES_PER_PAIR if self.pair_balance else 1)

@@ -19,6 +19,8 @@ from trainer.teachers.teacher import Teacher
 
 TEACHER_STATISTICS = 'teacher.json'
 SWEEPS_FOR_STATISTICS = 16
+NUM_VOTERS = 512
+SAME_KIND = 0.5  # cosine
 
 
 def teacher_features(
@@ -46,6 +48,31 @@ def teacher_features(
         )
     rows = torch.from_numpy(batch.voxel_rows[supervised])
     return torch.from_numpy(center(features[supervised], mean)), rows
+
+
+def draw_balanced(features: Tensor, num: int, balance: float, rng: np.random.Generator) -> Tensor:
+    """Draw pairs, the rarer their kind the sooner, without any label.
+
+    A pair's votes are the sum of the teacher's cosines of at least 0.5 to a sample of the others,
+    as in ST-SLidR (Mahmoud et al., CVPR 2023); it is drawn with a weight of `votes ** -balance`.
+
+    Args:
+        features: (P, C), the teacher's unit rows of the candidates.
+        num: how many to draw.
+        balance: 0 draws evenly, 1 gives every kind the same share.
+        rng: source of chance.
+
+    Returns:
+        (min(num, P),) int64 indices, rising.
+    """
+    if len(features) <= num:
+        return torch.arange(len(features))
+    sample = torch.from_numpy(rng.permutation(len(features))[:NUM_VOTERS])
+    cosines = features @ features[sample].T  # (P, NUM_VOTERS)
+    votes = torch.where(cosines >= SAME_KIND, cosines, 0).sum(dim=1).clamp(min=1).double()
+    weights = votes.numpy() ** -balance
+    chosen = rng.choice(len(features), num, replace=False, p=weights / weights.sum())
+    return torch.from_numpy(np.sort(chosen))
 
 
 def measure_teacher(run: Run, teacher: Teacher, sweeps: TrainingSweeps) -> NDArray[np.float32]:
