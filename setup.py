@@ -17,7 +17,6 @@ INSTALL_REQUIRES = [
     'numpy',
     'pydantic>=2',
     'pyyaml',
-    'numba',
     'onnxruntime',
     'safetensors',
 ]
@@ -32,7 +31,6 @@ EXTRAS = {
             'ros-sensor-msgs',
             'ros-geometry-msgs',
             'ros-diagnostic-msgs',
-            'ros-std-srvs',
         )
     ],
     # bags without ROS, and the pictures of the replay; from 0.11 on it writes and indexes MCAP
@@ -45,8 +43,6 @@ EXTRAS = {
         'tqdm',
         'tensorboard',
         'pillow',
-        'scikit-learn',
-        'torchmetrics',
         'scipy',
         'trimesh',
         'embreex; platform_machine != "aarch64"',  # no wheel there: the town is cast more slowly
@@ -69,7 +65,8 @@ EXTRAS = {
     # torchsparse 2.1 is on no registry and has no wheel: it is compiled against the torch that is
     # installed, so this extra holds what the build needs, and the package itself follows:
     #   pip install --no-build-isolation git+https://github.com/mit-han-lab/torchsparse@385f5ce
-    # It needs the headers of sparsehash, and includes THC/THCAtomics.cuh, which torch 2.13 lacks: replace by ATen/cuda/Atomic.cuh.
+    # It needs the headers of sparsehash, and includes THC/THCAtomics.cuh, which torch 2.13 lacks:
+    # replace it by ATen/cuda/Atomic.cuh.
     'torchsparse': [
         'torch==2.13.0',
         'ninja',
@@ -79,7 +76,14 @@ EXTRAS = {
         'backports.cached-property',
     ],
     'viz': ['matplotlib', 'jinja2', 'rerun-sdk'],
-    'test': ['pytest', 'hypothesis', 'ruff', 'mypy', 'types-PyYAML'],
+    'test': [
+        'pytest',
+        'hypothesis',
+        # exact: each version of these finds other faults and formats in another way
+        'ruff==0.17.5',
+        'mypy==2.4.1',
+        'types-PyYAML',
+    ],
 }
 
 

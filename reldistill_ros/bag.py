@@ -17,6 +17,7 @@ COMPRESSED_IMAGE = 'sensor_msgs/msg/CompressedImage'
 CAMERA_INFO = 'sensor_msgs/msg/CameraInfo'
 TF_MESSAGE = 'tf2_msgs/msg/TFMessage'
 STRING = 'std_msgs/msg/String'
+END_OF_STAMP = 12  # bytes of a serialised message
 
 
 @dataclass(frozen=True, order=True)
@@ -73,13 +74,14 @@ class Bag:
         """All messages of a topic that begin with a header, sorted by stamp."""
         self._check_header(topic)
         return sorted(
-            BagEntry(_stamp_of(raw), log_ns, topic) for log_ns, raw in self._raw_messages(topic)
+            BagEntry(self._stamp_of(raw, topic), log_ns, topic)
+            for log_ns, raw in self._raw_messages(topic)
         )
 
     def raw(self, entry: BagEntry) -> bytes:
         """The serialised message, as a ROS publisher takes it."""
         for _, raw in self._raw_messages(entry.topic, entry.log_ns, entry.log_ns + 1):
-            if _stamp_of(raw) == entry.stamp_ns:
+            if self._stamp_of(raw, entry.topic) == entry.stamp_ns:
                 return raw
         raise InputError('the bag has no such message', where=self.path, got=entry)
 
@@ -107,6 +109,19 @@ class Bag:
     def _deserialize(self, topic: str, raw: bytes) -> Any:
         with _readable(self.path):
             return self._reader.deserialize(raw, self.topics[topic])
+
+    def _stamp_of(self, raw: bytes, topic: str) -> int:
+        """Stamp in nanoseconds of a serialised message that begins with a header."""
+        if len(raw) < END_OF_STAMP:
+            raise InputError(
+                'a message ends before its stamp',
+                where=f'{self.path}: {topic}',
+                expected=f'at least {END_OF_STAMP} bytes',
+                got=len(raw),
+            )
+        # four bytes say how it is serialised, the second's lowest bit being the byte order
+        seconds, nanoseconds = struct.unpack_from('<iI' if raw[1] & 1 else '>iI', raw, 4)
+        return int(seconds) * 1_000_000_000 + int(nanoseconds)
 
     def _check_header(self, topic: str) -> None:
         kind = self.topics.get(topic, '')
@@ -159,10 +174,3 @@ def _readable(path: Path) -> Iterator[None]:
             got=error,
             fix='an interrupted recording is mended by `ros2 bag reindex` or `mcap recover`',
         ) from error
-
-
-def _stamp_of(raw: bytes) -> int:
-    """Stamp in nanoseconds of a serialised message that begins with a header."""
-    # four bytes say how it is serialised, the second's lowest bit being the byte order
-    seconds, nanoseconds = struct.unpack_from('<iI' if raw[1] & 1 else '>iI', raw, 4)
-    return int(seconds) * 1_000_000_000 + int(nanoseconds)

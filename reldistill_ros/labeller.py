@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reldistill_ros.backends.backend import Backend, open_backend
-from reldistill_ros.core.bundle import Bundle, load_bundle
+from reldistill_ros.core.bundle import STUDENT_WEIGHTS, TEXT_FEATURES, Bundle, load_bundle
 from reldistill_ros.core.kernel_maps import build_kernel_maps
 from reldistill_ros.core.settings import InputSettings, VoxelSettings
 from reldistill_ros.core.vocabulary import IGNORE_INDEX, Vocabulary
@@ -33,6 +33,8 @@ class Labeller:
         inputs: the input features.
         vocabulary: the classes.
         temperature: of the probabilities.
+        intensity_max: raw intensity that counts as 1; None where only the user can say it.
+        revision: short name of weights and words.
     """
 
     def __init__(
@@ -63,6 +65,8 @@ class Labeller:
         """
         bundle = load_bundle(Path(path))
         manifest = bundle.manifest
+        # a student that does not see the intensity takes any scale of it
+        sees_intensity = 'intensity' in manifest.inputs.features
         return cls(
             open_backend(bundle, backend, num_threads),
             fold_head(bundle.head_weight, bundle.head_bias, bundle.prompt_embeddings),
@@ -70,7 +74,7 @@ class Labeller:
             inputs=manifest.inputs,
             vocabulary=bundle.vocabulary,
             temperature=manifest.temperature,
-            intensity_max=manifest.intensity_max,
+            intensity_max=manifest.intensity_max if sees_intensity else 1.0,
             revision=bundle_revision(bundle),
         )
 
@@ -97,7 +101,7 @@ class Labeller:
 def bundle_revision(bundle: Bundle) -> str:
     """Short name of a bundle's weights and words, the same for equal ones."""
     files = bundle.manifest.files
-    return f'{files["student.safetensors"][:8]}-{files["text_features.npz"][:8]}'
+    return f'{files[STUDENT_WEIGHTS][:8]}-{files[TEXT_FEATURES][:8]}'
 
 
 def _unlabelled(num: int) -> Labels:

@@ -19,7 +19,7 @@ NODE_COMMAND = (sys.executable, '-m', 'reldistill_ros.segment_node')
 STOP_TIMEOUT = 10.0
 INSTALL_ROS = (
     "pip install 'ros-rclpy[fastrtps]' ros-std-msgs ros-sensor-msgs ros-geometry-msgs "
-    'ros-diagnostic-msgs ros-std-srvs (Linux on x86_64; elsewhere install ROS 2 itself), '
+    'ros-diagnostic-msgs (Linux on x86_64; elsewhere install ROS 2 itself), '
     'or label the bag without ROS: --offline'
 )
 

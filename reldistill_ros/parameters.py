@@ -1,5 +1,8 @@
 # Copyright 2026 The reldistill authors. SPDX-License-Identifier: Apache-2.0
-"""The parameters of the node: name, type, default, range and description stand once, here."""
+"""The parameters of the node: name, type, default, range and description.
+
+`config/segment.yaml` repeats them for users; a test holds the two together.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,9 @@ from pydantic.fields import FieldInfo
 from reldistill_ros.backends.backend import BackendName
 from reldistill_ros.core.errors import InputError
 from reldistill_ros.core.settings import Settings, parse_settings
+
+# rclpy declares these for every node
+PARAMETERS_OF_ROS = {'use_sim_time', 'start_type_description_service'}
 
 
 class NodeSettings(Settings):
@@ -54,7 +60,10 @@ class NodeSettings(Settings):
 
 
 def declare_settings(node: Any) -> NodeSettings:
-    """Declare the parameters on a ROS node and read them.
+    """Declare the parameters on a ROS node and read them; warn of those that it does not have.
+
+    Args:
+        node: made with `automatically_declare_parameters_from_overrides`.
 
     Raises:
         InputError: a value is missing or wrong.
@@ -62,6 +71,13 @@ def declare_settings(node: Any) -> NodeSettings:
     from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 
     where = f'parameters of {node.get_fully_qualified_name()}'
+    unknown = _release_given(node)
+    if unknown:
+        # no error: a file for all nodes (`/**`) may hold parameters of others
+        node.get_logger().warning(
+            f'ignored, as this node has no such parameters: {", ".join(unknown)}; '
+            f'it has {", ".join(NodeSettings.model_fields)}'
+        )
     values = {}
     for name, field in NodeSettings.model_fields.items():
         try:
@@ -70,6 +86,22 @@ def declare_settings(node: Any) -> NodeSettings:
             raise InputError('a parameter is wrong', where=where, got=error) from error
         values[name] = node.get_parameter(name).value
     return parse_settings(values, NodeSettings, where)
+
+
+def _release_given(node: Any) -> list[str]:
+    """Undeclare what ROS declared by itself, so that it can be declared with its description.
+
+    Returns:
+        Names of the parameters that the node was given and does not have.
+    """
+    given = sorted(node.get_parameters_by_prefix('').keys() - PARAMETERS_OF_ROS)
+    for name in given:
+        node.undeclare_parameter(name)
+    return [
+        name
+        for name in given
+        if name not in NodeSettings.model_fields and not name.startswith('qos_overrides.')
+    ]
 
 
 def choose_intensity_max(parameter: float, of_bundle: float | None) -> float:

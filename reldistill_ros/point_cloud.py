@@ -1,5 +1,5 @@
 # Copyright 2026 The reldistill authors. SPDX-License-Identifier: Apache-2.0
-"""PointCloud2 to numpy and back, by field name and type; every malformed cloud is an InputError.
+"""PointCloud2 to numpy, by field name and type; every malformed cloud is an InputError.
 
 Works on any object with the attributes of sensor_msgs/PointCloud2, so on ROS messages and on
 those of the `rosbags` package, and imports neither.
@@ -7,7 +7,6 @@ those of the `rosbags` package, and imports neither.
 
 from __future__ import annotations
 
-import array
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,7 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reldistill_ros.core.errors import InputError
-from reldistill_ros.core.vocabulary import IGNORE_INDEX
+
+# Why not sensor_msgs_py.point_cloud2, which is the reference of the test on plain clouds: measured
+# on ROS 2 Kilted, its read_points returns garbage for rows with padding, swaps the bytes of a
+# big-endian message in place, so that a second read is wrong, transposes organised clouds, fails
+# with an assertion or a TypeError on malformed clouds, and is missing outside a ROS installation.
 
 # sensor_msgs/PointField datatype -> numpy type without byte order
 FIELD_TYPES: dict[int, str] = {
@@ -28,20 +31,8 @@ FIELD_TYPES: dict[int, str] = {
     7: 'f4',
     8: 'f8',
 }
-FIELD_NUMBERS = {np.dtype(name): number for number, name in FIELD_TYPES.items()}
 INTENSITY_NAMES = ('intensity', 'i', 'reflectivity')
 TIME_NAMES = ('t', 'time', 'timestamp', 'time_stamp', 'offset_time')
-
-# autoware_point_types PointXYZCPE: the compiler's alignment leaves bytes 13 to 15 unused
-XYZCPE = np.dtype(
-    {
-        'names': ['x', 'y', 'z', 'class_id', 'probability', 'entropy'],
-        'formats': ['<f4', '<f4', '<f4', 'u1', '<f4', '<f4'],
-        'offsets': [0, 4, 8, 12, 16, 20],
-        'itemsize': 24,
-    }
-)
-XYZRGB = np.dtype([('x', '<f4'), ('y', '<f4'), ('z', '<f4'), ('rgb', '<f4')])
 
 
 def read_fields(message: Any, names: Sequence[str]) -> dict[str, NDArray[Any]]:
@@ -63,23 +54,16 @@ def read_fields(message: Any, names: Sequence[str]) -> dict[str, NDArray[Any]]:
     return {field.name: _read_field(message, field) for field in fields}
 
 
-def read_points(
-    message: Any, intensity_max: float
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def read_points(message: Any, intensity_max: float) -> NDArray[np.float32]:
     """Decode what the student sees of a cloud.
-
-    Intensity is the first of `INTENSITY_NAMES`, of any type; time is the first of `TIME_NAMES`:
-    integers are nanoseconds and floats are seconds after the header's stamp, large floats are
-    absolute seconds or nanoseconds.
 
     Args:
         message: a sensor_msgs/PointCloud2 or an object with its attributes.
         intensity_max: largest raw intensity of the sensor.
 
     Returns:
-        points: (N, 4) float32, x y z in metres in the cloud's frame and intensity divided by
-            `intensity_max`, zero where the cloud has none; NaN points are kept.
-        times: (N,) float32, seconds after the header's stamp, zeros where the cloud has none.
+        (N, 4) float32, x y z in metres in the cloud's frame, and the first of `INTENSITY_NAMES`,
+        of any type, divided by `intensity_max`, zero where there is none; NaN points are kept.
 
     Raises:
         InputError: the cloud contradicts itself, or x, y, z are missing or not floats.
@@ -88,96 +72,46 @@ def read_points(
         raise InputError('intensity_max must be positive', got=intensity_max)
     num_points = int(message.width) * int(message.height)
     if num_points == 0:
-        return np.zeros((0, 4), np.float32), np.zeros(0, np.float32)
-    present = {field.name for field in message.fields}
-    intensity_name = next((name for name in INTENSITY_NAMES if name in present), None)
-    time_name = next((name for name in TIME_NAMES if name in present), None)
-    optional = [name for name in (intensity_name, time_name) if name]
-    columns = read_fields(message, ['x', 'y', 'z', *optional])
+        return np.zeros((0, 4), np.float32)
+    intensity = _first_present(message, INTENSITY_NAMES)
+    columns = read_fields(message, ['x', 'y', 'z', *([intensity] if intensity else [])])
     _check_coordinates(columns)
-    points = np.zeros((num_points, 4), np.float32)
+    points = np.zeros((num_points, 4), np.float32)  # not before the sizes are checked
     with np.errstate(over='ignore'):  # a FLOAT64 beyond float32 becomes inf: not finite, no label
         for column, name in enumerate('xyz'):
             points[:, column] = columns[name]
-        if intensity_name:
-            points[:, 3] = columns[intensity_name] / float(intensity_max)
-    if time_name is None:
-        return points, np.zeros(num_points, np.float32)
-    return points, _seconds_after_stamp(columns[time_name], message.header.stamp)
+        if intensity:
+            points[:, 3] = columns[intensity] / float(intensity_max)
+    return points
 
 
-def encode_xyzcpe(
-    points: NDArray[np.floating[Any]],
-    class_ids: NDArray[np.uint8],
-    probabilities: NDArray[np.floating[Any]],
-    entropies: NDArray[np.floating[Any]],
-) -> NDArray[np.void]:
-    """Labelled points in Autoware's layout.
+def read_times(message: Any) -> NDArray[np.float32]:
+    """Decode when each point was measured.
+
+    Integers are nanoseconds and floats are seconds after the header's stamp, large floats are
+    absolute seconds or nanoseconds.
 
     Args:
-        points: (N, >=3) x y z.
-        class_ids: (N,), `IGNORE_INDEX` for unlabelled.
-        probabilities: (N,), of the class.
-        entropies: (N,), of the distribution over the classes.
+        message: a sensor_msgs/PointCloud2 or an object with its attributes.
 
     Returns:
-        (N,) records of 24 bytes; unlabelled points have probability 0 and entropy NaN.
+        (N,) float32, seconds after the header's stamp, from the first of `TIME_NAMES`; zeros
+        where there is none.
+
+    Raises:
+        InputError: the cloud contradicts itself, or has neither times nor x.
     """
-    unlabelled = class_ids == IGNORE_INDEX
-    records = np.zeros(len(points), XYZCPE)
-    for column, name in enumerate('xyz'):
-        records[name] = points[:, column]
-    records['class_id'] = class_ids
-    records['probability'] = np.where(unlabelled, 0.0, probabilities)
-    records['entropy'] = np.where(unlabelled, np.nan, entropies)
-    return records
+    if int(message.width) * int(message.height) == 0:
+        return np.zeros(0, np.float32)
+    name = _first_present(message, TIME_NAMES)
+    if name is None:
+        return np.zeros_like(read_fields(message, ['x'])['x'], np.float32)
+    return _seconds_after_stamp(read_fields(message, [name])[name], message.header.stamp)
 
 
-def encode_xyzrgb(
-    points: NDArray[np.floating[Any]], colors: NDArray[np.uint8]
-) -> NDArray[np.void]:
-    """Coloured points as RViz and Foxglove read them.
-
-    Args:
-        points: (N, >=3) x y z.
-        colors: (N, 3) RGB.
-
-    Returns:
-        (N,) records of 16 bytes; `rgb` holds the bits 0x00RRGGBB in a float32.
-    """
-    records = np.zeros(len(points), XYZRGB)
-    for column, name in enumerate('xyz'):
-        records[name] = points[:, column]
-    red, green, blue = colors.astype('<u4').T
-    records['rgb'] = (red << 16 | green << 8 | blue).view('<f4')
-    return records
-
-
-def fill_cloud(message: Any, records: NDArray[np.void], source: Any, point_field: Any) -> Any:
-    """Put records into an empty PointCloud2, with the header and the shape of another cloud.
-
-    Args:
-        message: a new sensor_msgs/PointCloud2.
-        records: (N,) records of `encode_xyzcpe` or `encode_xyzrgb`.
-        source: the cloud of N points that they belong to; its organisation is kept.
-        point_field: the class sensor_msgs/PointField.
-
-    Returns:
-        `message`.
-    """
-    message.header = source.header
-    message.height, message.width = int(source.height), int(source.width)
-    message.fields = [
-        point_field(name=name, offset=place[1], datatype=FIELD_NUMBERS[place[0]], count=1)
-        for name, place in (records.dtype.fields or {}).items()
-    ]
-    message.is_bigendian = False
-    message.point_step = records.dtype.itemsize
-    message.row_step = message.point_step * message.width
-    # rclpy checks any other sequence byte by byte on older distributions
-    message.data = array.array('B', records.tobytes())
-    message.is_dense = all(bool(np.isfinite(records[name]).all()) for name in 'xyz')
-    return message
+def _first_present(message: Any, names: Sequence[str]) -> str | None:
+    present = {field.name for field in message.fields}
+    return next((name for name in names if name in present), None)
 
 
 def _find_field(message: Any, name: str) -> Any:
@@ -263,7 +197,7 @@ def _check_coordinates(columns: dict[str, NDArray[Any]]) -> None:
 
 
 def _seconds_after_stamp(times: NDArray[Any], stamp: Any) -> NDArray[np.float32]:
-    """Times of points in the conventions of the usual drivers (see `read_points`)."""
+    """Times of points in the conventions of the usual drivers (see `read_times`)."""
     if times.dtype.kind != 'f':
         return (times * 1e-9).astype(np.float32)
     largest = np.fmax.reduce(np.abs(times), initial=0.0)

@@ -11,10 +11,12 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from reldistill_ros.bag import open_bag
 from reldistill_ros.core.errors import run_command
+from reldistill_ros.core.files import write_json
 from reldistill_ros.labeller import Labeller
 from reldistill_ros.node_process import (
     NODE_COMMAND,
@@ -25,8 +27,8 @@ from reldistill_ros.node_process import (
 )
 from reldistill_ros.parameters import choose_intensity_max
 from reldistill_ros.recording import Recording
-from reldistill_ros.replay_bag import DEFAULT_LABEL_TOPIC, Sweeps, find_sweeps
-from reldistill_ros.replay_report import draw, latencies_of, summarise, write_json
+from reldistill_ros.replay_bag import Sweeps, Truth, find_sweeps
+from reldistill_ros.replay_report import draw, latencies_of, summarise
 from reldistill_ros.replay_scores import score
 
 AUTO = 'auto'
@@ -40,8 +42,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         require_ros()
     with open_bag(options.bag) as bag:
         sweeps = find_sweeps(bag, options.topic, options.label_topic, options.max_sweeps)
+        if options.no_labels:
+            sweeps = replace(sweeps, label_topic=None)
         labeller = Labeller.from_bundle(options.bundle, options.backend, options.num_threads)
         intensity_max = choose_intensity_max(options.intensity_max, labeller.intensity_max)
+        truth = None
+        if sweeps.label_topic is not None:
+            truth = Truth(bag, sweeps.label_topic, labeller.vocabulary)
         options.out.mkdir(parents=True, exist_ok=True)
         recording = None
         if not options.offline:
@@ -50,7 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             sweeps,
             labeller,
             intensity_max,
-            vocabulary=labeller.vocabulary,
+            truth=truth,
+            num_classes=len(labeller.vocabulary.classes),
             recording=recording,
         )
     summary = summarise(sweeps, scores, recording, labeller.vocabulary.class_names)
@@ -136,8 +144,9 @@ def _parser() -> argparse.ArgumentParser:
         help="speed relative to the bag's own times, or 'auto': send each sweep after the answer "
         'to the last one, so that none is dropped for want of speed (default: 1.0)',
     )
-    add('--topic', help='topic of the clouds (default: the only one that has no labels)')
-    add('--label-topic', help=f'topic of the true labels (default: {DEFAULT_LABEL_TOPIC})')
+    add('--topic', help='topic of the clouds (default: the only one with x, y, z)')
+    add('--label-topic', help="topic of the true labels (default: the only one of field 'label')")
+    add('--no-labels', action='store_true', help='do not compare with the labels of the bag')
     add('--max-sweeps', type=_positive, help='stop after so many sweeps')
     add('--offline', action='store_true', help='label the sweeps without ROS and without a node')
     add('--backend', default='onnx', help='what runs the student: onnx (default) or torch')

@@ -11,7 +11,6 @@ from contextlib import suppress
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
-from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.signals import SignalHandlerOptions
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import PointCloud2
@@ -19,19 +18,18 @@ from std_msgs.msg import String
 
 from reldistill_ros.bag import BagEntry
 from reldistill_ros.core.errors import InputError
+from reldistill_ros.label_info import LATCHED
 from reldistill_ros.point_cloud import read_fields
 from reldistill_ros.recording import Recording
 from reldistill_ros.replay_bag import Sweeps
 
 NODE = '/segment_node'
-START_TIMEOUT = 180.0  # seconds; the first start compiles the voxeliser
+START_TIMEOUT = 180.0  # seconds; an engine loads slowly on a busy machine
 MATCH_TIME = 0.5  # seconds that the node may learn of us later than we of it
 ANSWER_TIMEOUT = 20.0  # seconds that a closed loop waits for one sweep
 QUIET_TIME = 3.0  # seconds without an answer after which no more are expected
 CLOCK_PERIOD = 0.01  # seconds between two messages on /clock
 NANO = 1_000_000_000
-
-LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
 class Player:

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reldistill_ros.core.errors import import_extra
-from reldistill_ros.core.metrics import accuracy, iou, mean_iou
+from reldistill_ros.core.files import replacing
+from reldistill_ros.core.metrics import accuracy, finite_or_none, iou, mean_iou
 from reldistill_ros.recording import Recording
 from reldistill_ros.replay_bag import Sweeps
 from reldistill_ros.replay_scores import Scores
@@ -56,13 +55,6 @@ def latencies_of(
     return [seconds.get(entry.stamp_ns) for entry in sweeps.entries]
 
 
-def write_json(path: Path, values: dict[str, Any]) -> None:
-    """Write to a temporary name, then rename."""
-    partial = path.with_suffix('.partial')
-    partial.write_text(json.dumps(values, indent=2, allow_nan=False) + '\n', encoding='utf-8')
-    partial.replace(path)
-
-
 def draw(path: Path, summary: dict[str, Any], latencies: Sequence[float | None]) -> None:
     """Latency over the sweeps with the dropped ones, its histogram, and the IoU of each class."""
     import_extra('matplotlib', 'replay').use('Agg')
@@ -76,10 +68,9 @@ def draw(path: Path, summary: dict[str, Any], latencies: Sequence[float | None])
         f'{summary["mode"]} replay of {summary["topic"]}: {summary["frames_labelled"]} of '
         f'{summary["frames_in"]} sweeps labelled'
     )
-    partial = path.with_suffix('.partial')
-    figure.savefig(partial, dpi=110, format='png')
+    with replacing(path) as partial:
+        figure.savefig(partial, dpi=110)
     pyplot.close(figure)
-    partial.replace(path)
 
 
 def _draw_course(axes: Any, milliseconds: Sequence[float | None]) -> None:
@@ -121,7 +112,10 @@ def _percentiles(latencies: Sequence[float]) -> dict[str, float | None]:
 def _quality(confusion: NDArray[np.int64] | None) -> dict[str, float | None]:
     if confusion is None:
         return {'miou': None, 'accuracy': None}
-    return {'miou': _or_none(mean_iou(confusion)), 'accuracy': _or_none(accuracy(confusion))}
+    return {
+        'miou': finite_or_none(mean_iou(confusion)),
+        'accuracy': finite_or_none(accuracy(confusion)),
+    }
 
 
 def _per_class(
@@ -129,11 +123,9 @@ def _per_class(
 ) -> dict[str, float | None]:
     if confusion is None:
         return {}
-    return {name: _or_none(value) for name, value in zip(class_names, iou(confusion).tolist())}
-
-
-def _or_none(value: float) -> float | None:
-    return None if math.isnan(value) else value
+    return {
+        name: finite_or_none(value) for name, value in zip(class_names, iou(confusion).tolist())
+    }
 
 
 def _rate(sent: Sequence[float]) -> float | None:

@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reldistill_ros.core.metrics import confusion_matrix
-from reldistill_ros.core.vocabulary import Vocabulary
 from reldistill_ros.core.zero_shot import Labels
 from reldistill_ros.point_cloud import read_points
 from reldistill_ros.recording import Recording
@@ -43,7 +42,8 @@ def score(
     labeller: Callable[[NDArray[np.float32]], Labels],
     intensity_max: float,
     *,
-    vocabulary: Vocabulary,
+    truth: Truth | None,
+    num_classes: int,
     recording: Recording | None,
 ) -> Scores:
     """Label the sweeps without ROS and compare.
@@ -52,12 +52,10 @@ def score(
         sweeps: what was played.
         labeller: the same as in the node.
         intensity_max: the same as in the node.
-        vocabulary: classes of the labels.
+        truth: the true classes, None where there are none.
+        num_classes: of the labeller and of the truth.
         recording: what the node answered; its sweeps alone are compared. None without ROS.
     """
-    truth = None
-    if sweeps.label_topic:
-        truth = Truth(sweeps.bag, sweeps.label_topic, vocabulary)
     scores = Scores()
     for entry in sweeps.entries:
         stamp = entry.stamp_ns
@@ -71,10 +69,11 @@ def score(
         scores.equal_points += int((answer == class_ids).sum())
         labels = truth(stamp, len(class_ids)) if truth else None
         if labels is not None:
-            num = len(vocabulary.class_names)
-            scores.confusion = _add(scores.confusion, confusion_matrix(labels, answer, num))
+            scores.confusion = _add(
+                scores.confusion, confusion_matrix(labels, answer, num_classes)
+            )
             scores.offline_confusion = _add(
-                scores.offline_confusion, confusion_matrix(labels, class_ids, num)
+                scores.offline_confusion, confusion_matrix(labels, class_ids, num_classes)
             )
     return scores
 
@@ -84,8 +83,7 @@ def _label(
 ) -> tuple[NDArray[np.uint8], float]:
     """Class ids, and the seconds that decoding and labelling took."""
     started = time.perf_counter()
-    points, _ = read_points(cloud, intensity_max)
-    class_ids = labeller(points).class_ids
+    class_ids = labeller(read_points(cloud, intensity_max)).class_ids
     return class_ids, time.perf_counter() - started
 
 

@@ -9,36 +9,31 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import rclpy
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from numpy.typing import NDArray
-from rclpy.clock import Clock
-from rclpy.clock_type import ClockType
+from rclpy.exceptions import ParameterException
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
-from rclpy.qos import (
-    QoSCompatibility,
-    QoSProfile,
-    ReliabilityPolicy,
-    qos_check_compatible,
-)
+from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import PointCloud2, PointField
 
 from reldistill_ros import label_info
 from reldistill_ros.core.errors import InputError, run_command
-from reldistill_ros.core.vocabulary import IGNORE_INDEX, Vocabulary
+from reldistill_ros.core.vocabulary import Vocabulary
 from reldistill_ros.core.zero_shot import Labels
-from reldistill_ros.diagnostics import InputState, Statistics
+from reldistill_ros.diagnostics import Statistics
+from reldistill_ros.diagnostics_publisher import DiagnosticsPublisher
+from reldistill_ros.labelled_cloud import encode_xyzcpe, encode_xyzrgb, fill_cloud
 from reldistill_ros.latest_worker import LatestWorker
 from reldistill_ros.parameters import NodeSettings, choose_intensity_max, declare_settings
-from reldistill_ros.point_cloud import encode_xyzcpe, encode_xyzrgb, fill_cloud, read_points
+from reldistill_ros.point_cloud import read_points
 
 BEST_EFFORT = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 RELIABLE = QoSProfile(depth=2, reliability=ReliabilityPolicy.RELIABLE)
@@ -82,30 +77,31 @@ class SegmentNode(Node):
     """
 
     def __init__(self, make_labeller: MakeLabeller = load_labeller) -> None:
-        super().__init__('segment_node')
+        # ROS declares what it is given, and `declare_settings` sees what it does not know
+        super().__init__('segment_node', automatically_declare_parameters_from_overrides=True)
         self._settings = declare_settings(self)
         self._labeller = make_labeller(self._settings)
         self._intensity_max = choose_intensity_max(
             self._settings.intensity_max, self._labeller.intensity_max
         )
+        self._colors = self._labeller.vocabulary.color_table(UNLABELLED_COLOR)
         self._labeller(warm_up_points())
         self._statistics = Statistics()
         self._worker: LatestWorker[tuple[PointCloud2, float]] = LatestWorker(
             self._label_guarded, name='inference'
         )
-        self._create_outputs()
-        self._input = self.create_subscription(
-            PointCloud2,
-            '~/input/pointcloud',
-            self._on_cloud,
-            BEST_EFFORT,
-            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
-        )
-        # a steady clock: with use_sim_time the diagnostics must not stop with the bag
-        self._timer = self.create_timer(
-            self._settings.diagnostics_period,
-            self._publish_diagnostics,
-            clock=Clock(clock_type=ClockType.STEADY_TIME),
+        with _told_to_the_user('ROS cannot create the topics'):
+            self._create_topics()
+        self._diagnostics = DiagnosticsPublisher(
+            self,
+            self._statistics,
+            self._input,
+            period=self._settings.diagnostics_period,
+            timeout=self._settings.input_timeout,
+            values={
+                'backend': self._settings.backend,
+                'bundle_revision': self._labeller.revision,
+            },
         )
         self._label_info = label_info.publish(self, self._labeller)  # last: who sees it, may start
         self.get_logger().info(
@@ -117,14 +113,24 @@ class SegmentNode(Node):
         """End the inference thread; returns whether it ended in time."""
         return self._worker.stop(timeout)
 
-    def _create_outputs(self) -> None:
-        def output(kind: type, name: str, qos: QoSProfile) -> Any:
-            overrides = QoSOverridingOptions.with_default_policies()
-            return self.create_publisher(kind, name, qos, qos_overriding_options=overrides)
+    def _create_topics(self) -> None:
+        overrides = QoSOverridingOptions.with_default_policies()
 
-        self._segmentation = output(PointCloud2, '~/output/pointcloud/segmentation', RELIABLE)
-        self._visualization = output(PointCloud2, '~/output/pointcloud/visualization', RELIABLE)
-        self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
+        def output(name: str) -> Any:
+            topic = f'~/output/pointcloud/{name}'
+            return self.create_publisher(
+                PointCloud2, topic, RELIABLE, qos_overriding_options=overrides
+            )
+
+        self._segmentation = output('segmentation')
+        self._visualization = output('visualization')
+        self._input = self.create_subscription(
+            PointCloud2,
+            '~/input/pointcloud',
+            self._on_cloud,
+            BEST_EFFORT,
+            qos_overriding_options=overrides,
+        )
 
     def _on_cloud(self, cloud: PointCloud2) -> None:
         """Executor thread: hand the cloud over and return at once."""
@@ -154,7 +160,7 @@ class SegmentNode(Node):
     def _label(self, cloud: PointCloud2) -> None:
         """Decode, label, and publish what somebody listens to."""
         check_num_points(cloud, self._settings.max_points)
-        points, _ = read_points(cloud, self._intensity_max)
+        points = read_points(cloud, self._intensity_max)
         labels = self._labeller(points)
         if _is_wanted(self._segmentation):
             records = encode_xyzcpe(
@@ -162,38 +168,8 @@ class SegmentNode(Node):
             )
             self._segmentation.publish(fill_cloud(PointCloud2(), records, cloud, PointField))
         if _is_wanted(self._visualization):
-            colors = color_table(self._labeller.vocabulary)[labels.class_ids]
-            records = encode_xyzrgb(points, colors)
+            records = encode_xyzrgb(points, self._colors[labels.class_ids])
             self._visualization.publish(fill_cloud(PointCloud2(), records, cloud, PointField))
-
-    def _publish_diagnostics(self) -> None:
-        level, message = self._statistics.judge(self._input_state())
-        values = {
-            **self._statistics.values(),
-            'backend': self._settings.backend,
-            'bundle_revision': self._labeller.revision,
-            'input_topic': self._input.topic_name,
-        }
-        status = DiagnosticStatus(
-            level=bytes([level]),
-            name=f'{self.get_name()}: segmentation',
-            message=message,
-            hardware_id=self.get_fully_qualified_name(),
-            values=[KeyValue(key=key, value=value) for key, value in values.items()],
-        )
-        array = DiagnosticArray(status=[status])
-        array.header.stamp = self.get_clock().now().to_msg()
-        self._diagnostics.publish(array)
-
-    def _input_state(self) -> InputState:
-        topic = self._input.topic_name
-        publishers = self.get_publishers_info_by_topic(topic)
-        return InputState(
-            topic=topic,
-            publishers=len(publishers),
-            incompatible=incompatibility(publishers, self._input.qos_profile),
-            timeout=self._settings.input_timeout,
-        )
 
 
 def check_num_points(cloud: PointCloud2, max_points: int) -> None:
@@ -214,29 +190,17 @@ def warm_up_points() -> NDArray[np.float32]:
     return np.stack([10 * np.cos(angles), 10 * np.sin(angles), zeros, zeros], axis=1)
 
 
-def color_table(vocabulary: Vocabulary) -> NDArray[np.uint8]:
-    """RGB of each class id, (256, 3)."""
-    table = np.empty((IGNORE_INDEX + 1, 3), np.uint8)
-    table[:] = UNLABELLED_COLOR
-    table[: len(vocabulary.colors)] = vocabulary.colors
-    return table
-
-
-def incompatibility(publishers: Sequence[Any], subscription: QoSProfile) -> str:
-    """Why no publisher matches, empty where one does or there is none."""
-    checks = [qos_check_compatible(info.qos_profile, subscription) for info in publishers]
-    if not checks or any(check != QoSCompatibility.ERROR for check, _ in checks):
-        return ''
-    return '; '.join(reason for _, reason in checks)
-
-
 def spin(node: SegmentNode) -> bool:
     """Run until a signal comes; returns whether the inference thread ended in time."""
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     try:
-        with suppress(KeyboardInterrupt, ExternalShutdownException):
-            executor.spin()
+        executor.spin()
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    except RuntimeError:  # RCLError: the signal may have ended ROS in the middle of a callback
+        if rclpy.ok():
+            raise
     finally:
         ended = node.stop(STOP_TIMEOUT)
     if ended:
@@ -246,7 +210,8 @@ def spin(node: SegmentNode) -> bool:
 
 def main(make_labeller: MakeLabeller = load_labeller) -> None:
     """Run the node; SIGINT and SIGTERM end it with exit code 0."""
-    rclpy.init()
+    with _told_to_the_user('ROS does not accept the command line'):
+        rclpy.init()
     try:
         ended = spin(SegmentNode(make_labeller))
     finally:
@@ -261,6 +226,16 @@ def main(make_labeller: MakeLabeller = load_labeller) -> None:
 def command() -> None:
     """Console script."""
     run_command(main)
+
+
+@contextmanager
+def _told_to_the_user(what: str) -> Iterator[None]:
+    """Make a user's mistake of what rclpy raises where it reads names, files and parameters."""
+    try:
+        yield
+    except (RuntimeError, ParameterException) as error:
+        # RCLError and its like have no public name, but are RuntimeErrors
+        raise InputError(what, where=' '.join(sys.argv[1:]) or None, got=error) from error
 
 
 def _is_wanted(publisher: Any) -> bool:

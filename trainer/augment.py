@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,16 +18,17 @@ class AugmentSettings(Settings):
     """What is varied from one epoch to the next.
 
     Attributes:
-        rotate: turn the sweep about the vertical by any angle.
-        flip: mirror the sweep in x and in y, each half of the time.
+        rotate: the sweep is turned about the vertical by up to so many degrees either way. 180
+            serves any mounting; small angles teach faster where the lidar always faces forward.
+        flip: axes along which the sweep is mirrored, each half of the time.
         scale: sizes are multiplied by 1 - scale to 1 + scale.
         drop_cuboid: share of sweeps from which one random cuboid is cut out.
         crop: smallest side of an image crop over the image's side; 1 for no crop.
         flip_image: mirror the images left to right half of the time.
     """
 
-    rotate: bool = True
-    flip: bool = True
+    rotate: float = Field(default=180.0, ge=0, le=180)
+    flip: tuple[Literal['x', 'y'], ...] = ('x', 'y')
     scale: float = Field(default=0.05, ge=0, lt=1)
     drop_cuboid: float = Field(default=0.5, ge=0, le=1)
     crop: float = Field(default=0.6, gt=0, le=1)
@@ -34,7 +36,7 @@ class AugmentSettings(Settings):
 
 
 NO_AUGMENTATION = AugmentSettings(
-    rotate=False, flip=False, scale=0, drop_cuboid=0, crop=1, flip_image=False
+    rotate=0, flip=(), scale=0, drop_cuboid=0, crop=1, flip_image=False
 )
 
 CUBOID_SIDE = 0.2  # of the sweep's extent, as in DepthContrast (Zhang et al., ICCV 2021)
@@ -56,15 +58,16 @@ def augment_points(
     moved = points.copy()
     moved[:, :3] = points[:, :3] @ _random_linear_map(settings, rng).T
     kept = np.ones(len(points), dtype=bool)
-    if rng.random() < settings.drop_cuboid and len(points):
-        kept = ~_random_cuboid(moved[:, :3], rng)
+    finite = np.isfinite(moved).all(axis=1)
+    if rng.random() < settings.drop_cuboid and finite.any():
+        kept[finite] = ~_random_cuboid(moved[finite, :3], rng)
     return moved, kept
 
 
 def _random_linear_map(settings: AugmentSettings, rng: np.random.Generator) -> NDArray[np.float32]:
     """Rotation about z, mirrors and scale, (3, 3)."""
-    angle = rng.uniform(0, 2 * np.pi) if settings.rotate else 0.0
-    mirrors = rng.choice([-1.0, 1.0], 2) if settings.flip else np.ones(2)
+    angle = np.radians(rng.uniform(-settings.rotate, settings.rotate))
+    mirrors = [rng.choice([-1.0, 1.0]) if axis in settings.flip else 1.0 for axis in 'xy']
     scale = rng.uniform(1 - settings.scale, 1 + settings.scale)
     cos, sin = np.cos(angle), np.sin(angle)
     rotation = np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]])

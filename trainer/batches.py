@@ -137,11 +137,11 @@ def steps_per_epoch(num_sweeps: int, batch_size: int) -> int:
 def draw_batches(settings: RunSettings, num_sweeps: int, first_step: int) -> Iterator[list[Draw]]:
     """The draws of every step of the run from `first_step` on."""
     per_epoch = steps_per_epoch(num_sweeps, settings.batch_size)
-    for step in range(first_step, settings.epochs * per_epoch):
-        epoch, batch = divmod(step, per_epoch)
+    for epoch in range(first_step // per_epoch, settings.epochs):
         order = np.random.default_rng([settings.seed, epoch]).permutation(num_sweeps)
-        chosen = order[batch * settings.batch_size : (batch + 1) * settings.batch_size]
-        yield [(epoch, int(index)) for index in chosen]
+        for batch in range(max(first_step - epoch * per_epoch, 0), per_epoch):
+            chosen = order[batch * settings.batch_size : (batch + 1) * settings.batch_size]
+            yield [(epoch, int(index)) for index in chosen]
 
 
 def load_batches(

@@ -7,29 +7,38 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from reldistill_ros.core.errors import InputError
+from reldistill_ros.core.files import replacing
 
 CHECKPOINT = 'checkpoint.safetensors'
 EMBEDDING_MEAN = 'embedding_mean'
 
 
-@dataclass(frozen=True)
+@dataclass
 class Progress:
     """Where a run stands.
 
     Attributes:
-        step: optimiser steps done.
-        fingerprint: sha256 of the settings that decide the result; a run is only resumed with
+        fingerprint: what decides the result, see `Run.fingerprint`; a run is only resumed with
             the same.
+        step: steps done, skipped ones included.
+        low_steps: collapsed steps in a row, see `CollapseGuard`.
+        skipped: steps whose batch had no pairs.
+        skipped_in_a_row: how many of these came last.
     """
 
-    step: int
-    fingerprint: str
+    fingerprint: dict[str, str]
+    step: int = 0
+    low_steps: int = 0
+    skipped: int = 0
+    skipped_in_a_row: int = 0
 
 
 def save_checkpoint(
@@ -37,19 +46,19 @@ def save_checkpoint(
     student: nn.Module,
     optimiser: torch.optim.Optimizer,
     progress: Progress,
-    embedding_mean: Tensor,
+    *,
+    embedding_mean: NDArray[np.float32],
 ) -> None:
-    """Write a checkpoint under a temporary name, then rename it."""
+    """Write a checkpoint, whole or not at all."""
     tensors = {f'student.{name}': value for name, value in student.state_dict().items()}
     for index, state in optimiser.state_dict()['state'].items():
         for name, value in state.items():
             if value is not None:
                 tensors[f'optimiser.{index}.{name}'] = torch.as_tensor(value)
-    tensors[EMBEDDING_MEAN] = embedding_mean
+    tensors[EMBEDDING_MEAN] = torch.from_numpy(embedding_mean)
     contiguous = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    temporary = path.with_suffix('.partial')
-    save_file(contiguous, temporary, metadata={'progress': json.dumps(vars(progress))})
-    temporary.replace(path)
+    with replacing(path) as partial:
+        save_file(contiguous, partial, metadata={'progress': json.dumps(vars(progress))})
 
 
 def load_student(path: Path, student: nn.Module) -> Tensor:

@@ -17,14 +17,37 @@ import time
 from pathlib import Path
 from typing import Any
 
+from reldistill_ros.core.bundle import MANIFEST
 from reldistill_ros.core.errors import InputError, run_command
 from reldistill_ros.core.files import write_json
-from trainer.report import write_report
+from trainer.report import format_number, write_report
 from trainer.settings import CHECKOUT
 
 TRAIN_SWEEPS = 60
 HELD_OUT_SWEEPS = 20
+PARTS = ('town', 'run', 'bundle', 'replay')
+MARKER = '.reldistill_demo'
 RUN_FILE = Path('config/runs/town.yaml')
+
+
+def make_room(out: Path) -> None:
+    """Delete what an earlier demo wrote.
+
+    Raises:
+        InputError: the folder holds what no demo wrote.
+    """
+    marker = out / MARKER
+    if out.exists() and not marker.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(
+            'the folder is not empty and was not written by the demo',
+            where=out,
+            fix='remove it, or give another --out',
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    marker.touch()
+    for part in PARTS:
+        if (out / part).exists():
+            shutil.rmtree(out / part)
 
 
 def steps(out: Path, with_ros: bool) -> dict[str, list[str]]:
@@ -64,7 +87,7 @@ def run_steps(out: Path, with_ros: bool) -> dict[str, float]:
 def collect_metrics(out: Path, seconds: dict[str, float]) -> dict[str, Any]:
     """Gather what the steps wrote into one file, `metrics.json`."""
     evaluation = json.loads((out / 'run/evaluation/metrics.json').read_text())
-    manifest = json.loads((out / 'bundle/manifest.json').read_text())
+    manifest = json.loads((out / 'bundle' / MANIFEST).read_text())
     metrics = {
         **evaluation,
         'parity': manifest['parity'],
@@ -78,15 +101,15 @@ def collect_metrics(out: Path, seconds: dict[str, float]) -> dict[str, Any]:
 def print_summary(metrics: dict[str, Any], report: Path) -> None:
     """The result in a few lines."""
     zero_shot, teacher, replay = metrics['zero_shot'], metrics['teacher'], metrics['replay']
-    latency = replay['latency_ms']
+    p50, p95 = (format_number(replay['latency_ms'][key], '.0f') for key in ('p50', 'p95'))
     print(
         f"""
-held-out town   zero-shot mIoU {zero_shot['miou']:.3f} over {zero_shot['classes']} classes, \
-accuracy {zero_shot['accuracy']:.3f}
-teacher         mIoU {teacher['miou_visible']:.3f} on the points that a camera sees
+held-out town   zero-shot mIoU {format_number(zero_shot['miou'])} over {zero_shot['classes']} classes, \
+accuracy {format_number(zero_shot['accuracy'])}
+teacher         mIoU {format_number(teacher['miou_visible'])} on the points that a camera sees
 bundle          ONNX differs from torch by at most {metrics['parity']['max_abs_diff']:.1e}
 replay ({replay['mode']})   {replay['frames_labelled']} of {replay['frames_in']} sweeps labelled, \
-mIoU {replay['miou']:.3f}, latency p50 {latency['p50']:.0f} ms, p95 {latency['p95']:.0f} ms
+mIoU {format_number(replay['miou'])}, latency p50 {p50} ms, p95 {p95} ms
 time            {metrics['seconds']['total']:.0f} s
 report          {report}"""
     )
@@ -100,8 +123,7 @@ def main() -> None:
     with_ros = importlib.util.find_spec('rclpy') is not None
     if not with_ros:
         print('rclpy is not installed: the bag will be labelled without the ROS 2 node')
-    for name in ('town', 'run', 'bundle', 'replay'):
-        shutil.rmtree(out / name, ignore_errors=True)
+    make_room(out)
     metrics = collect_metrics(out, run_steps(out, with_ros))
     print_summary(metrics, write_report(out, metrics))
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import math
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import normalize
+from torch.nn.utils import clip_grad_norm_
 from tqdm import tqdm
 
 from reldistill_ros.backends.torch_maps import PairMaps
@@ -24,11 +26,17 @@ from trainer.collapse import CollapseGuard
 from trainer.losses import contrastive_loss, relational_terms, similarity_loss
 from trainer.metrics_log import MetricsLog
 from trainer.optimiser import make_optimiser, set_learning_rate
-from trainer.run import Run, create_run, open_run
-from trainer.settings import LossSettings
+from trainer.run import Run, create_run, differing_keys, resume_run
+from trainer.settings import LossSettings, RunSettings
 from trainer.stop import StoppedError, StopRequest, stop_on_signal
-from trainer.supervision import draw_balanced, measure_teacher, teacher_features
-from trainer.teachers.build import build_teacher, build_text_encoder
+from trainer.supervision import (
+    FEWEST_PAIRS,
+    draw_balanced,
+    measure_teacher,
+    no_pairs,
+    teacher_features,
+)
+from trainer.teachers.build import build_text_encoder
 
 
 def distill(run: Run, resume: bool, stop: StopRequest) -> None:
@@ -41,57 +49,70 @@ def distill(run: Run, resume: bool, stop: StopRequest) -> None:
     torch.set_num_threads(settings.threads)
     device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
     encoder = build_text_encoder(settings.text, run.data_root)
-    teacher = build_teacher(settings.teacher, encoder, run.data_root)
-    sweeps = TrainingSweeps(run.open_training(), settings)
-    student = run.new_student(encoder.embedding_size).to(device)
+    teacher = run.build_teacher(encoder)
+    datasets = run.open_training()
+    sweeps = TrainingSweeps(datasets, settings)
+    student = run.new_student(encoder.embedding_size).to(device).train()
     optimiser = make_optimiser(student, settings.optimiser)
     per_epoch = steps_per_epoch(len(sweeps), settings.batch_size)
     total = settings.epochs * per_epoch
+    fingerprint = run.fingerprint(datasets, encoder)
     if resume:
-        mean, first_step = restore(run, student, optimiser)
+        mean, progress = restore(run.checkpoint, student, optimiser, fingerprint)
     else:
-        mean, first_step = measure_teacher(run, teacher, sweeps), 0
-    log = MetricsLog(run.folder, first_step)
-    guard = CollapseGuard(first_step=math.ceil(settings.optimiser.warmup * total))
+        mean, progress = measure_teacher(run, teacher, sweeps), Progress(fingerprint)
+    guard = CollapseGuard(math.ceil(settings.optimiser.warmup * total), progress.low_steps)
+    batches = load_batches(sweeps, settings, progress.step)
+    bar = tqdm(batches, total=total, initial=progress.step, unit='step', desc='distil')
+    with closing(MetricsLog(run.folder, progress.step)) as log:
+        for step, batch in enumerate(bar, progress.step):
+            lr = set_learning_rate(optimiser, settings.optimiser, step / total)
+            target, rows = draw_pairs(*teacher_features(teacher, batch, mean), settings, step)
+            if len(target) < FEWEST_PAIRS:
+                skip(progress, batch, per_epoch)
+            else:
+                target = target.to(device)
+                embeddings = embed(student, batch, rows, device)
+                terms = loss_terms(settings.loss, embeddings, target)
+                loss = torch.stack(list(terms.values())).sum()
+                optimiser.zero_grad()
+                loss.backward()  # type: ignore[no-untyped-call]
+                norm = clip_grad_norm_(student.parameters(), settings.optimiser.gradient_clip)
+                check_finite(loss, norm, step, batch)
+                optimiser.step()
+                guard.check(embeddings.detach(), target, step)
+                progress.low_steps, progress.skipped_in_a_row = guard.low_steps, 0
+                curves = {name: value.item() for name, value in {'loss': loss, **terms}.items()}
+                counts = {'pairs': len(target), 'skipped': progress.skipped}
+                log.write(step, {**curves, 'lr': lr, **counts})
+                bar.set_postfix(loss=f'{curves["loss"]:.3f}', epoch=step // per_epoch)
+            progress.step = step + 1
+            stopping = stop.requested  # asked once: it may come true between save and raise
+            if stopping or progress.step % per_epoch == 0:
+                save_checkpoint(run.checkpoint, student, optimiser, progress, embedding_mean=mean)
+            if stopping:
+                raise StoppedError(progress.step, total)
+    if progress.skipped:
+        print(f'{progress.skipped} of {total} batches had no pairs and were left out')
 
-    def save(step: int) -> None:
-        progress = Progress(step, run.fingerprint)
-        save_checkpoint(run.checkpoint, student, optimiser, progress, torch.from_numpy(mean))
 
-    student.train()
-    batches = load_batches(sweeps, settings, first_step)
-    steps = range(first_step, total)
-    bar = tqdm(zip(steps, batches), total=total, initial=first_step, unit='step', desc='distil')
-    for step, batch in bar:
-        target, rows = teacher_features(teacher, batch, mean)
-        rng = np.random.default_rng([settings.seed, step])
-        drawn = draw_balanced(target, settings.pairs, settings.pair_balance, rng)
-        target, rows = target[drawn], rows[drawn]
-        lr = set_learning_rate(optimiser, settings.optimiser, step / total)
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == 'cuda'):
-            features = student.backbone(
-                torch.from_numpy(batch.feats).to(device), PairMaps(batch.maps, device)
-            )
-            embeddings = student.head(features[rows.to(device)])
-        embeddings = normalize(embeddings.float(), dim=1)  # (P, C)
-        target = target.to(device)
-        terms = loss_terms(settings.loss, embeddings, target)
-        loss = torch.stack(list(terms.values())).sum()
-        check_finite(loss, step, batch)
-        optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(student.parameters(), settings.optimiser.gradient_clip)
-        optimiser.step()
-        guard.check(embeddings.detach(), target, step)
-        values = {name: value.item() for name, value in terms.items()}
-        log.write(step, {'loss': loss.item(), **values, 'lr': lr, 'pairs': len(target)})
-        bar.set_postfix(loss=f'{loss.item():.3f}', epoch=step // per_epoch)
-        done = step + 1
-        if stop.requested or done % per_epoch == 0:
-            save(done)
-        if stop.requested:
-            raise StoppedError(done, total)
-    log.close()
+def draw_pairs(
+    target: Tensor, rows: Tensor, settings: RunSettings, step: int
+) -> tuple[Tensor, Tensor]:
+    """The step's share (P, C), (P,) of the candidate pairs."""
+    rng = np.random.default_rng([settings.seed, step])
+    drawn = draw_balanced(target, settings.pairs, settings.pair_balance, rng)
+    return target[drawn], rows[drawn]
+
+
+def embed(student: Student, batch: Batch, rows: Tensor, device: torch.device) -> Tensor:
+    """The student's embeddings (P, C), unit rows, of the voxels `rows` (P,)."""
+    with torch.autocast(device.type, torch.bfloat16, enabled=device.type == 'cuda'):
+        features = student.backbone(
+            torch.from_numpy(batch.feats).to(device), PairMaps(batch.maps, device)
+        )
+        embeddings = student.head(features[rows.to(device)])
+    return normalize(embeddings.float(), dim=1)
 
 
 def loss_terms(settings: LossSettings, student: Tensor, teacher: Tensor) -> dict[str, Tensor]:
@@ -108,30 +129,47 @@ def loss_terms(settings: LossSettings, student: Tensor, teacher: Tensor) -> dict
     }
 
 
-def check_finite(loss: Tensor, step: int, batch: Batch) -> None:
-    """Stop a run whose loss is no number; the last checkpoint stays as it is."""
-    if not torch.isfinite(loss):
+def skip(progress: Progress, batch: Batch, per_epoch: int) -> None:
+    """Count a batch that has no pairs: a step without an update.
+
+    Raises:
+        InputError: none of the batches since a whole epoch had any.
+    """
+    progress.skipped += 1
+    progress.skipped_in_a_row += 1
+    if progress.skipped_in_a_row >= per_epoch:
+        raise no_pairs(batch.sample_ids)
+
+
+def check_finite(loss: Tensor, gradient_norm: Tensor, step: int, batch: Batch) -> None:
+    """Stop before the weights become no numbers; the last checkpoint stays as it is."""
+    if not torch.isfinite(loss) or not torch.isfinite(gradient_norm):
         raise InputError(
-            'the loss is not finite',
+            'the loss or its gradient is not finite',
             where=f'step {step}, sweeps {", ".join(batch.sample_ids)}',
-            got=loss.item(),
+            got=f'loss {loss.item()}, norm of the gradient {gradient_norm.item()}',
             fix='lower optimiser.lr, or look at these sweeps',
         )
 
 
 def restore(
-    run: Run, student: Student, optimiser: torch.optim.Optimizer
-) -> tuple[NDArray[np.float32], int]:
-    """Load the checkpoint; returns the embedding mean (C,) and the first step to do."""
-    mean = load_student(run.checkpoint, student).numpy()
-    progress = load_optimiser(run.checkpoint, optimiser)
-    if progress.fingerprint != run.fingerprint:
+    path: Path, student: Student, optimiser: torch.optim.Optimizer, fingerprint: dict[str, str]
+) -> tuple[NDArray[np.float32], Progress]:
+    """Load a checkpoint; returns the embedding mean (C,) and where the run stood.
+
+    Raises:
+        InputError: what decides the result has changed since.
+    """
+    mean = load_student(path, student).numpy()
+    progress = load_optimiser(path, optimiser)
+    changed = differing_keys(progress.fingerprint, fingerprint)
+    if changed:
         raise InputError(
-            'the checkpoint was trained with other settings',
-            where=run.checkpoint,
-            fix='undo the change of settings.yaml, or start anew with another --out',
+            f'the checkpoint was trained with other {", ".join(changed)}',
+            where=path,
+            fix='undo the change, or start anew with another --out',
         )
-    return mean, progress.step
+    return mean, progress
 
 
 def main() -> None:
@@ -142,13 +180,13 @@ def main() -> None:
     parser.add_argument(
         '--data',
         type=Path,
-        default=Path(),
-        help='folder that the paths of the settings start from',
+        help='folder that the paths of the settings start from; the current one by default, '
+        'the recorded one with --resume',
     )
     parser.add_argument('--resume', action='store_true', help='continue the run in --out')
     arguments = parser.parse_args()
     if arguments.resume:
-        run = open_run(arguments.out, arguments.data)
+        run = resume_run(arguments.settings, arguments.out, arguments.data)
     else:
         run = create_run(arguments.settings, arguments.out, arguments.data)
     with stop_on_signal() as stop:

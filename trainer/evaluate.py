@@ -18,17 +18,21 @@ from tqdm import tqdm
 from reldistill_ros.backends.torch_backend import TorchBackend
 from reldistill_ros.core.errors import InputError, run_command
 from reldistill_ros.core.files import write_json
-from reldistill_ros.core.metrics import accuracy, confusion_matrix, iou, mean_iou
+from reldistill_ros.core.metrics import (
+    accuracy,
+    confusion_matrix,
+    finite_or_none,
+    iou,
+    mean_iou,
+)
 from reldistill_ros.core.prompts import center
-from reldistill_ros.core.student import fold_batch_norm
 from reldistill_ros.core.vocabulary import IGNORE_INDEX, Vocabulary
 from reldistill_ros.core.zero_shot import fold_head, label_cosines
 from reldistill_ros.labeller import Labeller
 from trainer.datasets.sample import Dataset, Sample
 from trainer.pairing import pair_points
 from trainer.pictures import save_birds_eye, save_confusion, save_overlay
-from trainer.run import TrainedRun, load_trained, open_run
-from trainer.teachers.build import build_teacher
+from trainer.run import Run, TrainedRun, load_trained, open_run
 from trainer.teachers.teacher import Teacher
 
 EVALUATION = 'evaluation'
@@ -57,12 +61,8 @@ def make_labeller(trained: TrainedRun) -> Labeller:
     """The labeller that the robot would run, on the torch backend."""
     settings = trained.run.settings
     head = trained.student.head
-    student = trained.run.new_student(head.out_features)
-    student.load_state_dict(trained.student.state_dict())
-    student.eval()
-    fold_batch_norm(student)
     return Labeller(
-        TorchBackend(student.backbone),
+        TorchBackend(trained.student),
         fold_head(head.weight.detach().numpy(), head.bias.detach().numpy(), trained.prompts),
         voxel=settings.voxel,
         inputs=settings.inputs,
@@ -79,9 +79,9 @@ def label_sweeps(trained: TrainedRun, datasets: list[Dataset]) -> Iterator[Label
     """
     run = trained.run
     labeller = make_labeller(trained)
-    teacher = build_teacher(run.settings.teacher, trained.encoder, run.data_root)
+    teacher = run.build_teacher(trained.encoder)
     for dataset in datasets:
-        table = _label_table(run.vocabulary, dataset)
+        table = run.vocabulary.label_table(dataset.name, dataset.label_names)
         for index in tqdm(range(len(dataset)), desc=f'evaluate {dataset.name}', unit='sweep'):
             sample = dataset[index]
             if sample.labels is None:
@@ -89,19 +89,6 @@ def label_sweeps(trained: TrainedRun, datasets: list[Dataset]) -> Iterator[Label
             student = labeller(sample.points).class_ids
             seen = _label_with_teacher(teacher, sample, trained)
             yield LabelledSweep(sample, table[sample.labels], student, seen)
-
-
-def _label_table(vocabulary: Vocabulary, dataset: Dataset) -> NDArray[np.uint8]:
-    table = vocabulary.label_table(dataset.name, dataset.label_names)
-    if (table == IGNORE_INDEX).all():
-        raise InputError(
-            'the vocabulary knows none of the labels of the data set',
-            where=f'vocabulary {vocabulary.name}, label_names: {dataset.name}',
-            expected=f'some of {", ".join(dataset.label_names[:12])}',
-            got=', '.join(vocabulary.class_names),
-            fix='add a mapping to the vocabulary file',
-        )
-    return table
 
 
 def _label_with_teacher(
@@ -147,7 +134,7 @@ def evaluate(trained: TrainedRun, datasets: list[Dataset], out: Path) -> dict[st
         ):
             totals[name] += confusion_matrix(sweep.truth[where], labels[where], num_classes)
         if index in pictured:
-            _save_pictures(sweep, vocabulary, out, f'{pictured.index(index)}')
+            _save_pictures(sweep, trained.run, out, f'{pictured.index(index)}')
     metrics = summarise(totals, vocabulary)
     save_confusion(totals['zero_shot'], vocabulary.class_names, out / 'confusion.png')
     write_json(out / METRICS, metrics)
@@ -155,23 +142,26 @@ def evaluate(trained: TrainedRun, datasets: list[Dataset], out: Path) -> dict[st
 
 
 def summarise(totals: dict[str, NDArray[np.int64]], vocabulary: Vocabulary) -> dict[str, Any]:
-    """Scores of student and teacher; classes without a true point have no IoU."""
+    """Scores of student and teacher, None where no point counts.
+
+    Classes without a true point have no IoU.
+    """
     zero_shot, teacher = totals['zero_shot'], totals['teacher_visible']
     student = totals['student_visible']
     return {
         'zero_shot': {
-            'miou': mean_iou(zero_shot),
-            'accuracy': accuracy(zero_shot),
+            'miou': finite_or_none(mean_iou(zero_shot)),
+            'accuracy': finite_or_none(accuracy(zero_shot)),
             'iou': _iou_by_class(zero_shot, vocabulary),
             'classes': len(_iou_by_class(zero_shot, vocabulary)),
             'points': int(zero_shot.sum()),
         },
         'teacher': {
-            'miou_visible': mean_iou(teacher),
-            'accuracy_visible': accuracy(teacher),
+            'miou_visible': finite_or_none(mean_iou(teacher)),
+            'accuracy_visible': finite_or_none(accuracy(teacher)),
             'iou': _iou_by_class(teacher, vocabulary),
-            'student_miou_visible': mean_iou(student),
-            'student_accuracy_visible': accuracy(student),
+            'student_miou_visible': finite_or_none(mean_iou(student)),
+            'student_accuracy_visible': finite_or_none(accuracy(student)),
             'student_iou': _iou_by_class(student, vocabulary),
             'points': int(teacher.sum()),
         },
@@ -189,10 +179,12 @@ def _pictured(num: int) -> list[int]:
     return [int(index) for index in np.unique(chosen)]
 
 
-def _save_pictures(sweep: LabelledSweep, vocabulary: Vocabulary, out: Path, name: str) -> None:
+def _save_pictures(sweep: LabelledSweep, run: Run, out: Path, name: str) -> None:
+    vocabulary, pairing = run.vocabulary, run.settings.pairing
     labels = {'truth': sweep.truth, 'teacher': sweep.teacher, 'student': sweep.student}
     save_birds_eye(sweep.sample.points, labels, vocabulary, out / f'birds_eye_{name}.png')
-    save_overlay(sweep.sample, sweep.student, vocabulary, out / f'overlay_{name}.png')
+    path = out / f'overlay_{name}.png'
+    save_overlay(sweep.sample, sweep.student, vocabulary, path, pairing=pairing)
 
 
 def main() -> None:

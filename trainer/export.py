@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import shutil
 from collections.abc import Sequence
@@ -20,16 +19,16 @@ from reldistill_ros.backends.onnx_backend import OnnxBackend
 from reldistill_ros.backends.torch_maps import PairMaps
 from reldistill_ros.core import bundle
 from reldistill_ros.core.errors import InputError, run_command
-from reldistill_ros.core.files import write_json
+from reldistill_ros.core.files import replacing, write_json
 from reldistill_ros.core.kernel_maps import KernelMaps, build_kernel_maps
 from reldistill_ros.core.settings import StudentSettings
-from reldistill_ros.core.student import Student, fold_batch_norm
+from reldistill_ros.core.student import folded_copy
 from reldistill_ros.core.voxels import voxelise
 from reldistill_ros.core.zero_shot import fold_head, label_cosines, prompt_cosines
 from trainer.datasets.sample import Dataset
 from trainer.onnx_graph import write_onnx
-from trainer.run import Run, TrainedRun, git_commit, load_trained, open_run
-from trainer.teachers.build import build_teacher
+from trainer.provenance import git_commit
+from trainer.run import VOCABULARY, Run, TrainedRun, data_hash, load_trained, open_run
 
 PARITY_TOLERANCE = 1e-4
 NUM_PARITY_SWEEPS = 3
@@ -44,44 +43,34 @@ class ParityInput:
 
 
 def export(trained: TrainedRun, out: Path, num_threads: int) -> dict[str, float]:
-    """Write a bundle under a temporary name, check it, then rename it.
+    """Write a bundle whose engines agree with torch, or none.
 
     Returns:
         The measured parity, as it stands in the manifest.
 
     Raises:
-        InputError: `out` exists, or an engine disagrees with torch; then there is no bundle.
+        InputError: `out` exists, or an engine disagrees with torch.
     """
     if out.exists():
         raise InputError(
             'the bundle folder already exists', where=out, fix='remove it or give another --out'
         )
-    partial = out.with_name(out.name + '.partial')
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
     run = trained.run
     datasets = run.open_training()
-    student = _folded_copy(trained)
-    write_onnx(student.backbone, run.settings.inputs.num_features, partial / bundle.STUDENT_ONNX)
-    weights = {name: value.contiguous() for name, value in trained.student.state_dict().items()}
-    save_file(weights, partial / bundle.STUDENT_WEIGHTS)
-    shutil.copyfile(run.folder / 'vocabulary.yaml', partial / bundle.VOCABULARY)
-    np.savez(partial / bundle.TEXT_FEATURES, prompt_embeddings=trained.prompts)
-    parity = check_parity(
-        trained, partial / bundle.STUDENT_ONNX, parity_inputs(run, datasets), num_threads
-    )
-    write_json(partial / bundle.MANIFEST, _manifest(trained, datasets, parity, partial))
-    bundle.load_bundle(partial)
-    partial.rename(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(out) as partial:
+        partial.mkdir()
+        graph = partial / bundle.STUDENT_ONNX
+        backbone = folded_copy(trained.student).backbone
+        write_onnx(backbone, run.settings.inputs.num_features, graph)
+        weights = {name: w.contiguous() for name, w in trained.student.state_dict().items()}
+        save_file(weights, partial / bundle.STUDENT_WEIGHTS)
+        shutil.copyfile(run.folder / VOCABULARY, partial / bundle.VOCABULARY)
+        np.savez(partial / bundle.TEXT_FEATURES, prompt_embeddings=trained.prompts)
+        parity = check_parity(trained, graph, parity_inputs(run, datasets), num_threads)
+        write_json(partial / bundle.MANIFEST, _manifest(trained, datasets, parity, partial))
+        bundle.load_bundle(partial)
     return parity
-
-
-def _folded_copy(trained: TrainedRun) -> Student:
-    student = trained.run.new_student(trained.student.head.out_features)
-    student.load_state_dict(trained.student.state_dict())
-    student.eval()
-    fold_batch_norm(student)
-    return student
 
 
 def parity_inputs(run: Run, datasets: Sequence[Dataset]) -> list[ParityInput]:
@@ -157,20 +146,14 @@ def _manifest(
         intensity_max=scales.pop() if len(scales) == 1 else None,
         temperature=settings.temperature,
         text_encoder=trained.encoder.name,
-        teacher=build_teacher(settings.teacher, trained.encoder, run.data_root).name,
+        teacher=run.build_teacher(trained.encoder).name,
         run=settings.model_dump(mode='json'),
-        data_hash=_data_hash(datasets),
+        data_hash=data_hash(datasets),
         git_commit=git_commit(),
         parity=parity,
         files={path.name: bundle.sha256_of(path) for path in sorted(folder.iterdir())},
     )
     return manifest.model_dump(mode='json')
-
-
-def _data_hash(datasets: Sequence[Dataset]) -> str:
-    """sha256 over name and length of the training drives and the stamps they start with."""
-    facts = [[d.name, len(d), d[0].sample_id, d[len(d) - 1].sample_id] for d in datasets]
-    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
 def main() -> None:

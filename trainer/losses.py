@@ -67,12 +67,6 @@ def relational_terms(student: Tensor, teacher: Tensor) -> RelationalTerms:
     )
 
 
-def relational_loss(student: Tensor, teacher: Tensor, intra_weight: float = 1.0) -> Tensor:
-    """Cross-modal terms plus `intra_weight` times the intra-modal term, see `relational_terms`."""
-    terms = relational_terms(student, teacher)
-    return terms.cross_diagonal + terms.cross_off_diagonal + intra_weight * terms.intra
-
-
 def _off_diagonal_mean(matrix: Tensor) -> Tensor:
     num = len(matrix)
     return (matrix.sum() - matrix.diagonal().sum()) / (num * (num - 1))

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from torch.utils.tensorboard import SummaryWriter
 
+from reldistill_ros.core.files import replacing
+
 METRICS = 'metrics.jsonl'
 
 
@@ -16,9 +18,9 @@ class MetricsLog:
 
     def __init__(self, folder: Path, first_step: int) -> None:
         path = folder / METRICS
-        lines = path.read_text(encoding='utf-8').splitlines() if path.exists() else []
-        kept = [line for line in lines if json.loads(line)['step'] < first_step]
-        path.write_text(''.join(f'{line}\n' for line in kept), encoding='utf-8')
+        kept = _lines_before(path, first_step) if path.exists() else []
+        with replacing(path) as partial:
+            partial.write_text(''.join(f'{line}\n' for line in kept), encoding='utf-8')
         self._file = path.open('a', encoding='utf-8', buffering=1)
         self._board = SummaryWriter(str(folder / 'tensorboard'), purge_step=first_step)
 
@@ -32,3 +34,16 @@ class MetricsLog:
         """Flush to disk."""
         self._file.close()
         self._board.close()
+
+
+def _lines_before(path: Path, first_step: int) -> list[str]:
+    """Lines of the steps before `first_step`, up to one that a crash cut off."""
+    kept = []
+    for line in path.read_text(encoding='utf-8').splitlines():
+        try:
+            step = json.loads(line)['step']
+        except json.JSONDecodeError:
+            break
+        if step < first_step:
+            kept.append(line)
+    return kept

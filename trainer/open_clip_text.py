@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 
 from reldistill_ros.core.errors import InputError, import_extra
 from reldistill_ros.core.prompts import unit_rows
-from trainer.text import check_texts, file_digest
+from trainer.text import check_texts, short_digest
 from trainer.torchvision_ops import make_torchvision_importable
 
 BATCH_SIZE = 256
@@ -102,7 +102,7 @@ def load_open_clip(
             got=f'{type(error).__name__}: {str(error)[:500]}',
             fix=NO_WEIGHTS,
         ) from error
-    source = pretrained if tag else f'{Path(weights).name}@{file_digest(Path(weights))}'
+    source = pretrained if tag else f'{Path(weights).name}@{short_digest(Path(weights))}'
     return OpenClipEncoder(
         name=f'open_clip/{model}/{source}',
         embedding_size=open_clip.get_model_config(model)['embed_dim'],

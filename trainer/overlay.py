@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reldistill_ros.core.errors import import_extra
+from reldistill_ros.core.files import replacing
 
 NEAREST_DEPTH, FARTHEST_DEPTH = 3.0, 80.0  # ends of the colour scale in metres
 HIDDEN_COLOR = (255, 0, 255)
@@ -60,9 +61,8 @@ def write_png(pictures: Sequence[NDArray[np.uint8]], path: Path) -> None:
         np.pad(picture, ((0, 0), (0, width - picture.shape[1]), (0, 0))) for picture in pictures
     ]
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f'.{path.name}.unfinished')
-    pillow.fromarray(np.concatenate(padded)).save(unfinished, format='PNG')
-    unfinished.replace(path)
+    with replacing(path) as partial:
+        pillow.fromarray(np.concatenate(padded)).save(partial, format='PNG')
 
 
 def _draw_points(

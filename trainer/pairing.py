@@ -7,22 +7,21 @@ over the images, for checking a calibration by eye.
 
 from __future__ import annotations
 
-import argparse
+from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ConfigDict, Field
+from pydantic import Field
 from scipy.ndimage import minimum_filter
 
 from reldistill_ros.core.errors import InputError, run_command
-from reldistill_ros.core.settings import Settings, load_settings, parse_settings
-from trainer.datasets.open import DatasetSettings, open_dataset
-from trainer.datasets.sample import CameraImage, Sample
+from reldistill_ros.core.settings import Settings
+from trainer.datasets.sample import CameraImage, Dataset, Sample
 from trainer.datasets.transforms import apply
-from trainer.overlay import draw_overlay, write_png
+
+SWEEPS_TO_CHECK = 5  # of a drive
 
 
 class PairingSettings(Settings):
@@ -133,86 +132,45 @@ def find_hidden(
     return hidden
 
 
-def check_projects(sample: Sample, settings: PairingSettings) -> None:
-    """Reject a calibration that brings no point into an image.
+def check_calibration(dataset: Dataset, settings: PairingSettings) -> None:
+    """Reject a drive with a camera that sees no point in any of a few sweeps all over the drive.
 
     Raises:
-        InputError: an image of the sweep in which no point lies.
+        InputError: the calibration of a camera cannot be right.
     """
-    for image in sample.images:
-        if len(project(sample.points, image, settings)) == 0:
-            raise InputError(
-                'the calibration projects no point of the sweep into the image',
-                where=f'{sample.sample_id}, camera {image.camera}',
-                expected='at least one point inside the image',
-                got=f'camera_from_lidar {np.round(image.camera_from_lidar, 3).tolist()}',
-                fix='check the calibration, or leave the camera out of `cameras`',
-            )
+    spread = np.linspace(0, len(dataset) - 1, min(SWEEPS_TO_CHECK, len(dataset)))
+    check_projects((dataset[int(index)] for index in spread), settings)
 
 
-class _File(Settings):
-    """Any mapping."""
-
-    model_config = ConfigDict(extra='allow', frozen=True)
-
-
-class _Run(Settings):
-    """The part of a run's settings that matters here."""
-
-    model_config = ConfigDict(extra='ignore', frozen=True)
-
-    train: tuple[DatasetSettings, ...] = Field(min_length=1)
-    pairing: PairingSettings = PairingSettings()
-
-
-def load_run(path: Path) -> _Run:
-    """Read the data sets of a run file, or of a file that describes one data set.
+def check_projects(samples: Iterable[Sample], settings: PairingSettings) -> None:
+    """Reject a calibration that brings no point of any of the sweeps into an image.
 
     Raises:
-        InputError: the file is missing or not valid.
+        InputError: no point lies in any of the images of a camera.
     """
-    values = load_settings(path, _File).model_dump()
-    if 'format' in values:
-        values = {'train': [values]}
-    return parse_settings(values, _Run, path)
+    errors: dict[str, InputError] = {}
+    seen: set[str] = set()
+    for sample in samples:
+        for image in sample.images:
+            if len(project(sample.points, image, settings)):
+                seen.add(image.camera)
+            errors.setdefault(image.camera, _projects_nothing(sample, image))
+    for camera, error in errors.items():
+        if camera not in seen:
+            raise error
 
 
-def _choose(name: str, number: int, length: int) -> int:
-    if not 0 <= number < length:
-        raise InputError(
-            f'there is no such {name}',
-            where=f'--{name}',
-            expected=f'0 to {length - 1}',
-            got=number,
-        )
-    return number
-
-
-def main() -> None:
-    """Draw the pairs of one sweep over its images."""
-    parser = argparse.ArgumentParser(description='Draw lidar points over the camera images.')
-    parser.add_argument('settings', type=Path, help='a run file, or a file with one data set')
-    parser.add_argument('--data', type=Path, required=True, help='folder of the data')
-    parser.add_argument('--dataset', type=int, default=0, help='which data set of a run file')
-    parser.add_argument('--sweep', type=int, default=0, help='which sweep of the data set')
-    parser.add_argument('--out', type=Path, required=True, help='PNG file to write')
-    args = parser.parse_args()
-    run = load_run(args.settings)
-    dataset = open_dataset(run.train[_choose('dataset', args.dataset, len(run.train))], args.data)
-    sample = dataset[_choose('sweep', args.sweep, len(dataset))]
-    if not sample.images:
-        raise InputError('the sweep has no image', where=sample.sample_id)
-    check_projects(sample, run.pairing)
-    pictures = []
-    for image in sample.images:
-        candidates = project(sample.points, image, run.pairing)
-        hidden = find_hidden(candidates, image, run.pairing)
-        visible = candidates.select(~hidden)
-        hidden_pixels = candidates.pixels[hidden]
-        pictures.append(draw_overlay(image.image, visible.pixels, visible.depths, hidden_pixels))
-        print(f'{image.image_id}: {len(visible)} pairs, {len(hidden_pixels)} points hidden')
-    write_png(pictures, args.out)
+def _projects_nothing(sample: Sample, image: CameraImage) -> InputError:
+    return InputError(
+        'the calibration projects no point into the image',
+        where=f'{sample.sample_id}, camera {image.camera}',
+        expected='at least one point inside the image',
+        got=f'camera_from_lidar {np.round(image.camera_from_lidar, 3).tolist()}',
+        fix='check the calibration, or leave the camera out of `cameras`',
+    )
 
 
 if __name__ == '__main__':
+    from trainer.show_pairs import main
+
     run_command(main)

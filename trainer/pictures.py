@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
+from reldistill_ros.core.files import replacing
 from reldistill_ros.core.vocabulary import IGNORE_INDEX, Vocabulary
 from trainer.datasets.sample import CameraImage, Sample
 from trainer.pairing import PairingSettings, pair_points
@@ -32,7 +33,8 @@ def save_confusion(confusion: NDArray[np.int64], class_names: tuple[str, ...], p
     columns = [*class_names, 'none']
     figure = Figure(figsize=(9, 7.5), layout='constrained')
     axes = figure.add_subplot()
-    axes.imshow(shares, cmap='Blues', vmin=0, vmax=1, aspect='auto')
+    if len(present):
+        axes.imshow(shares, cmap='Blues', vmin=0, vmax=1, aspect='auto')
     axes.set_xticks(range(len(columns)), columns, rotation=60, ha='right')
     axes.set_yticks(range(len(present)), [class_names[k] for k in present])
     axes.set(xlabel='predicted', ylabel='true', title='share of the true class')
@@ -72,9 +74,14 @@ def save_birds_eye(
 
 
 def save_overlay(
-    sample: Sample, labels: NDArray[np.uint8], vocabulary: Vocabulary, path: Path
+    sample: Sample,
+    labels: NDArray[np.uint8],
+    vocabulary: Vocabulary,
+    path: Path,
+    *,
+    pairing: PairingSettings,
 ) -> None:
-    """Draw the labels of the visible points over the sweep's camera images."""
+    """Draw the labels of the points that `pairing` finds visible over the camera images."""
     images = sample.images
     if not images:
         return
@@ -87,20 +94,19 @@ def save_overlay(
         layout='constrained',
     )
     for axes, image in zip(np.ravel(np.atleast_1d(figure.subplots(rows, columns))), images):
-        _draw_overlay(axes, sample, image, _colors(labels, vocabulary))
+        pairs = pair_points(sample.points, image, pairing)
+        _draw_overlay(axes, image, pairs.pixels, _colors(labels[pairs.point_indices], vocabulary))
     shown = np.unique(labels)
     _legend(figure, shown[shown != IGNORE_INDEX], vocabulary)
     _save(figure, path)
 
 
 def _draw_overlay(
-    axes: Axes, sample: Sample, image: CameraImage, colors: NDArray[np.float64]
+    axes: Axes, image: CameraImage, pixels: NDArray[np.float32], colors: NDArray[np.float64]
 ) -> None:
-    pairs = pair_points(sample.points, image, PairingSettings())
     height, width = image.image.shape[:2]
     axes.imshow(image.image)
-    u, v = pairs.pixels.T
-    _scatter(axes, u, v, colors[pairs.point_indices], size=1.6)
+    _scatter(axes, pixels[:, 0], pixels[:, 1], colors, size=1.6)
     axes.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
     axes.set_title(image.camera, color='white', fontsize=9)
 
@@ -120,9 +126,7 @@ def _scatter(
 
 def _colors(labels: NDArray[np.uint8], vocabulary: Vocabulary) -> NDArray[np.float64]:
     """RGB from 0 to 1 of each label, (N, 3)."""
-    palette = np.full((256, 3), UNLABELLED, dtype=np.float64)
-    palette[: len(vocabulary.classes)] = vocabulary.colors
-    colors: NDArray[np.float64] = palette[labels] / 255
+    colors: NDArray[np.float64] = vocabulary.color_table(UNLABELLED)[labels] / 255
     return colors
 
 
@@ -150,6 +154,5 @@ def _legend(figure: Figure, classes: NDArray[np.uint8], vocabulary: Vocabulary) 
 
 
 def _save(figure: Figure, path: Path) -> None:
-    temporary = path.with_name('.' + path.name)
-    figure.savefig(temporary, dpi=DPI, facecolor=figure.get_facecolor())
-    temporary.replace(path)
+    with replacing(path) as partial:
+        figure.savefig(partial, dpi=DPI, facecolor=figure.get_facecolor())

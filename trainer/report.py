@@ -12,6 +12,7 @@ from typing import Any
 import jinja2
 from matplotlib.figure import Figure
 
+from reldistill_ros.core.files import replacing
 from trainer.metrics_log import METRICS
 
 TEMPLATE = Path(__file__).with_name('report.html.jinja')
@@ -35,6 +36,7 @@ def write_report(out: Path, metrics: dict[str, Any]) -> Path:
         for title, pattern in PICTURES.items()
     }
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    environment.filters['number'] = format_number
     page = environment.from_string(TEMPLATE.read_text(encoding='utf-8')).render(
         metrics=metrics,
         classes=_class_rows(metrics),
@@ -45,10 +47,14 @@ def write_report(out: Path, metrics: dict[str, Any]) -> Path:
         provenance=json.loads((out / 'run/provenance.json').read_text(encoding='utf-8')),
     )
     path = out / 'report.html'
-    partial = path.with_suffix('.partial')
-    partial.write_text(page, encoding='utf-8')
-    partial.replace(path)
+    with replacing(path) as partial:
+        partial.write_text(page, encoding='utf-8')
     return path
+
+
+def format_number(value: float | None, spec: str = '.3f') -> str:
+    """The number, or a dash for one that is not defined."""
+    return '-' if value is None else format(value, spec)
 
 
 def _class_rows(metrics: dict[str, Any]) -> list[tuple[str, float, float | None, float | None]]:
@@ -66,7 +72,7 @@ def _draw_losses(path: Path) -> bytes:
     figure = Figure(figsize=(9, 3.4), layout='constrained')
     axes = figure.add_subplot()
     for name in rows[0]:
-        if name not in ('step', 'lr', 'pairs'):
+        if name not in ('step', 'lr', 'pairs', 'skipped'):
             axes.plot([row['step'] for row in rows], [row[name] for row in rows], lw=1, label=name)
     axes.set(xlabel='step', ylabel='loss')
     axes.set_ylim(bottom=0)

@@ -5,20 +5,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import platform
-import subprocess
-from dataclasses import dataclass
-from importlib.metadata import version
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 import yaml
 from numpy.typing import NDArray
 
+from reldistill_ros.core.bundle import sha256_of
 from reldistill_ros.core.errors import InputError
-from reldistill_ros.core.files import write_json
+from reldistill_ros.core.files import replacing, write_json
 from reldistill_ros.core.prompts import center, prompt_embeddings
 from reldistill_ros.core.settings import StudentSettings, load_settings
 from reldistill_ros.core.student import Student
@@ -26,14 +24,22 @@ from reldistill_ros.core.vocabulary import Vocabulary
 from trainer.checkpoint import CHECKPOINT, load_student
 from trainer.datasets.open import open_dataset
 from trainer.datasets.sample import Dataset
-from trainer.settings import CHECKOUT, RunSettings
-from trainer.teachers.build import build_text_encoder, find_vocabulary
+from trainer.provenance import provenance
+from trainer.settings import RunSettings
+from trainer.teachers.build import (
+    LabelMapSettings,
+    build_teacher,
+    build_text_encoder,
+    find_vocabulary,
+)
+from trainer.teachers.teacher import Teacher
 from trainer.text import TextEncoder
 
 SETTINGS = 'settings.yaml'
 VOCABULARY = 'vocabulary.yaml'
+TEACHER_VOCABULARY = 'teacher_vocabulary.yaml'
 PROVENANCE = 'provenance.json'
-RECORDED_PACKAGES = ('torch', 'numpy', 'onnx', 'onnxruntime', 'pydantic', 'rosbags')
+MAY_CHANGE = {'workers', 'evaluate'}  # settings that do not decide what is learnt
 
 
 @dataclass(frozen=True)
@@ -56,11 +62,25 @@ class Run:
     def checkpoint(self) -> Path:
         return self.folder / CHECKPOINT
 
-    @property
-    def fingerprint(self) -> str:
-        """sha256 of the settings that decide the result."""
-        values = self.settings.model_dump_json(exclude={'workers', 'evaluate'})
-        return hashlib.sha256(values.encode()).hexdigest()
+    def fingerprint(self, datasets: Sequence[Dataset], encoder: TextEncoder) -> dict[str, str]:
+        """What decides the result, by part."""
+        settings = self.settings.model_dump_json(exclude=MAY_CHANGE)
+        parts = {
+            'settings': hashlib.sha256(settings.encode()).hexdigest(),
+            'training sweeps': data_hash(datasets),
+            'text encoder': encoder.name,
+        }
+        if isinstance(self.settings.teacher, LabelMapSettings):
+            parts['vocabulary of the teacher'] = sha256_of(self.folder / TEACHER_VOCABULARY)
+        return parts
+
+    def build_teacher(self, encoder: TextEncoder) -> Teacher:
+        """Build the teacher; a 2D network's classes are those copied into the folder."""
+        settings = self.settings.teacher
+        if isinstance(settings, LabelMapSettings):
+            path = (self.folder / TEACHER_VOCABULARY).resolve()
+            settings = settings.model_copy(update={'vocabulary': path})
+        return build_teacher(settings, encoder, self.data_root)
 
     def open_training(self) -> list[Dataset]:
         """Open the drives to distil on."""
@@ -79,15 +99,20 @@ class Run:
         return Student(student, self.settings.inputs.num_features)
 
 
-def create_run(settings_file: Path, folder: Path, data_root: Path) -> Run:
+def create_run(settings_file: Path, folder: Path, data_root: Path | None = None) -> Run:
     """Start a run folder from a settings file.
+
+    Args:
+        settings_file: YAML.
+        folder: to write.
+        data_root: what the paths of the settings are relative to; the current folder if None.
 
     Raises:
         InputError: bad settings, or the folder already holds a run with a checkpoint.
     """
     settings = load_settings(settings_file, RunSettings)
-    vocabulary_file = find_vocabulary(settings.vocabulary, data_root)
-    vocabulary = load_settings(vocabulary_file, Vocabulary)
+    data_root = data_root or Path()
+    vocabularies = _find_vocabularies(settings, data_root)
     if (folder / CHECKPOINT).exists():
         raise InputError(
             'the folder already holds a run',
@@ -95,11 +120,11 @@ def create_run(settings_file: Path, folder: Path, data_root: Path) -> Run:
             fix='continue it with --resume, or give another --out',
         )
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / VOCABULARY).write_bytes(vocabulary_file.read_bytes())
+    for name, path in vocabularies.items():
+        (folder / name).write_bytes(path.read_bytes())
     write_json(folder / PROVENANCE, {'data_root': str(data_root.resolve()), **provenance()})
-    values = settings.model_dump(mode='json')
-    (folder / SETTINGS).write_text(yaml.safe_dump(values, sort_keys=False), encoding='utf-8')
-    return Run(folder, settings, vocabulary, data_root)
+    _write_settings(folder, settings)
+    return open_run(folder, data_root)
 
 
 def open_run(folder: Path, data_root: Path | None = None) -> Run:
@@ -124,6 +149,52 @@ def open_run(folder: Path, data_root: Path | None = None) -> Run:
     return Run(folder, settings, vocabulary, data_root or Path(recorded['data_root']))
 
 
+def resume_run(settings_file: Path, folder: Path, data_root: Path | None = None) -> Run:
+    """Open a run folder to continue it with the settings that it was started with.
+
+    Those that do not decide what is learnt (`MAY_CHANGE`) are taken from the file.
+
+    Args:
+        settings_file: YAML.
+        folder: of the run.
+        data_root: where the drives are now; where they were if None.
+
+    Raises:
+        InputError: the folder holds no run, or the settings differ from the run's.
+    """
+    run = open_run(folder, data_root)
+    settings = load_settings(settings_file, RunSettings)
+    given, kept = (s.model_dump(mode='json', exclude=MAY_CHANGE) for s in (settings, run.settings))
+    differing = differing_keys(given, kept)
+    if differing:
+        raise InputError(
+            'the settings differ from those of the run to continue',
+            where=settings_file,
+            expected=f'the same as in {folder / SETTINGS}',
+            got=f'other values of {", ".join(differing)}',
+            fix='undo the change, or start anew with another --out',
+        )
+    _write_settings(folder, settings)
+    return replace(run, settings=settings)
+
+
+def differing_keys(one: object, other: object, prefix: str = '') -> list[str]:
+    """Dotted names of what differs between two trees of settings."""
+    if not (isinstance(one, dict) and isinstance(other, dict)):
+        return [] if one == other else [prefix]
+    found = (
+        differing_keys(one.get(key), other.get(key), f'{prefix}.{key}'.lstrip('.'))
+        for key in dict.fromkeys([*one, *other])
+    )
+    return [name for names in found for name in names]
+
+
+def data_hash(datasets: Sequence[Dataset]) -> str:
+    """sha256 over the ids of all sweeps."""
+    ids = [[dataset.name, *dataset.sample_ids] for dataset in datasets]
+    return hashlib.sha256(json.dumps(ids).encode()).hexdigest()
+
+
 @dataclass(frozen=True)
 class TrainedRun:
     """A run's student together with its prompts.
@@ -143,35 +214,27 @@ class TrainedRun:
     prompts: NDArray[np.float32]
 
 
-def load_trained(run: Run, vocabulary: Vocabulary | None = None) -> TrainedRun:
-    """Load the last checkpoint and embed the words.
-
-    Args:
-        run: with a checkpoint.
-        vocabulary: other classes than the run's own, if given.
-    """
+def load_trained(run: Run) -> TrainedRun:
+    """Load the last checkpoint and embed the words."""
     encoder = build_text_encoder(run.settings.text, run.data_root)
     student = run.new_student(encoder.embedding_size)
     mean = load_student(run.checkpoint, student).numpy()
-    prompts = center(prompt_embeddings(vocabulary or run.vocabulary, encoder), mean)
+    prompts = center(prompt_embeddings(run.vocabulary, encoder), mean)
     return TrainedRun(run, student.eval(), encoder, mean, prompts)
 
 
-def provenance() -> dict[str, Any]:
-    """Commit, package versions and machine of this process."""
-    return {
-        'git_commit': git_commit(),
-        'packages': {name: version(name) for name in RECORDED_PACKAGES},
-        'python': platform.python_version(),
-        'machine': platform.machine(),
-    }
+def _find_vocabularies(settings: RunSettings, data_root: Path) -> dict[str, Path]:
+    """The vocabularies to copy into the run folder, checked, by their names there."""
+    wanted = {VOCABULARY: settings.vocabulary}
+    if isinstance(settings.teacher, LabelMapSettings):
+        wanted[TEACHER_VOCABULARY] = settings.teacher.vocabulary
+    found = {name: find_vocabulary(path, data_root) for name, path in wanted.items()}
+    for path in found.values():
+        load_settings(path, Vocabulary)
+    return found
 
 
-def git_commit() -> str:
-    """Commit of the checkout, with `-dirty` where files differ; 'unknown' without git."""
-    command = ['git', 'describe', '--always', '--dirty', '--abbrev=40', '--exclude=*']
-    try:
-        result = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return 'unknown'
-    return result.stdout.strip()
+def _write_settings(folder: Path, settings: RunSettings) -> None:
+    values = settings.model_dump(mode='json')
+    with replacing(folder / SETTINGS) as partial:
+        partial.write_text(yaml.safe_dump(values, sort_keys=False), encoding='utf-8')

@@ -58,8 +58,8 @@ class RunSettings(Settings):
 
     Attributes:
         network: widths and depths of the student.
-        vocabulary: YAML of the classes it is evaluated and exported with, relative to the
-            checkout.
+        vocabulary: YAML of the classes it is evaluated and exported with: absolute, or relative
+            to the data root, or else to the project's `config/` folder.
         center: subtract the teacher's mean feature from teacher and prompts and renormalise.
         temperature: of the exported probabilities.
         train: drives to distil on; labels are never read for training.
@@ -98,5 +98,5 @@ class RunSettings(Settings):
 
     @property
     def candidates(self) -> int:
-        """Pairs of a batch from which "pairs" are drawn."""
+        """Pairs of a batch from which its `pairs` are drawn."""
         return self.pairs * (CANDIDATES_PER_PAIR if self.pair_balance else 1)

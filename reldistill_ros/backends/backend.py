@@ -8,7 +8,7 @@ from typing import Literal, Protocol, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from reldistill_ros.core.bundle import Bundle
+from reldistill_ros.core.bundle import STUDENT_ONNX, Bundle
 from reldistill_ros.core.errors import InputError
 from reldistill_ros.core.kernel_maps import KernelMaps
 
@@ -31,7 +31,7 @@ def open_backend(bundle: Bundle, name: str, num_threads: int) -> Backend:
     if name == 'onnx':
         from reldistill_ros.backends.onnx_backend import OnnxBackend
 
-        return OnnxBackend(bundle.path / 'student.onnx', num_threads)
+        return OnnxBackend(bundle.path / STUDENT_ONNX, num_threads)
     if name == 'torch':
         from reldistill_ros.backends.torch_backend import TorchBackend
 

@@ -11,19 +11,19 @@ from safetensors.torch import load_file
 from reldistill_ros.backends.torch_maps import PairMaps
 from reldistill_ros.core.bundle import STUDENT_WEIGHTS, Bundle
 from reldistill_ros.core.kernel_maps import KernelMaps
-from reldistill_ros.core.student import Backbone, Student, fold_batch_norm
+from reldistill_ros.core.student import Student, folded_copy
 
 
 class TorchBackend:
     """See `Backend`.
 
     Args:
-        backbone: in evaluation mode; stays where it is.
+        student: trained; runs on the device that it is on.
     """
 
-    def __init__(self, backbone: Backbone) -> None:
-        self._backbone = backbone.eval()
-        self._device = next(backbone.parameters()).device
+    def __init__(self, student: Student) -> None:
+        self._backbone = folded_copy(student).backbone
+        self._device = next(self._backbone.parameters()).device
 
     @classmethod
     def from_bundle(cls, bundle: Bundle, num_threads: int) -> TorchBackend:
@@ -32,9 +32,7 @@ class TorchBackend:
         manifest = bundle.manifest
         student = Student(manifest.student, manifest.inputs.num_features)
         student.load_state_dict(load_file(bundle.path / STUDENT_WEIGHTS))
-        student.eval()
-        fold_batch_norm(student)
-        return cls(student.backbone)
+        return cls(student)
 
     @torch.inference_mode()
     def __call__(self, feats: NDArray[np.float32], maps: KernelMaps) -> NDArray[np.float32]:

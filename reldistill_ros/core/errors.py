@@ -53,11 +53,19 @@ def import_extra(module: str, extra: str) -> ModuleType:
 
 
 def run_command(main: Callable[[], None]) -> NoReturn:
-    """Run a command line: exit code 0, or 2 and a message without traceback on `InputError`."""
+    """Run a command line: exit code 0, or 2 and a message without traceback on a user's mistake.
+
+    That is an `InputError`, or a file or folder that cannot be read or written.
+    """
     try:
         main()
     except InputError as error:
         print(f'error: {error}', file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        print(f'error: {InputError(str(error.strerror), where=error.filename)}', file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print('interrupted', file=sys.stderr)

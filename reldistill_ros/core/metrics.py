@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -64,6 +66,11 @@ def accuracy(confusion: NDArray[np.int64]) -> float:
     """Share of labelled points that got their class; NaN where there are none."""
     total = confusion.sum()
     return float(_hits(confusion).sum() / total) if total else float('nan')
+
+
+def finite_or_none(value: float) -> float | None:
+    """The score as JSON holds it: None where it is not defined."""
+    return value if math.isfinite(value) else None
 
 
 def _hits(confusion: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -3,11 +3,20 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import ErrorDetails
 
 from reldistill_ros.core.errors import InputError
 
@@ -16,9 +25,9 @@ FEATURE_WIDTH: dict[str, int] = {'offset': 3, 'intensity': 1, 'height': 1, 'rang
 
 
 class Settings(BaseModel):
-    """Base of every settings class: frozen, unknown keys rejected."""
+    """Base of every settings class: frozen, unknown keys and NaN or infinite numbers rejected."""
 
-    model_config = ConfigDict(extra='forbid', frozen=True)
+    model_config = ConfigDict(extra='forbid', frozen=True, allow_inf_nan=False)
 
 
 class VoxelSettings(Settings):
@@ -51,9 +60,18 @@ class InputSettings(Settings):
         intensity_std: their standard deviation.
     """
 
-    features: tuple[InputFeature, ...] = ('offset', 'intensity', 'height', 'range')
+    features: tuple[InputFeature, ...] = Field(
+        default=('offset', 'intensity', 'height', 'range'), min_length=1
+    )
     intensity_mean: float = 0.25
     intensity_std: float = Field(default=0.2, gt=0)
+
+    @field_validator('features')
+    @classmethod
+    def _features_differ(cls, features: tuple[InputFeature, ...]) -> tuple[InputFeature, ...]:
+        if len(set(features)) < len(features):
+            raise ValueError('a feature stands twice')
+        return features
 
     @property
     def num_features(self) -> int:
@@ -80,20 +98,25 @@ def parse_settings(
 ) -> SettingsType:
     """Validate a plain mapping.
 
+    Types are strict, but a whole number may stand for a float. Validated as JSON, because
+    strictness in Python would also refuse lists as tuples and text as paths.
+
     Raises:
         InputError: unknown or missing key, wrong type or value; every problem is named.
     """
     try:
-        return settings_class.model_validate(values)
+        return settings_class.model_validate_json(json.dumps(values), strict=True)
     except ValidationError as error:
-        problems = '; '.join(
-            f'{".".join(map(str, problem["loc"])) or "(top)"}: {problem["msg"]}, got {problem["input"]!r:.80}'
-            for problem in error.errors()
-        )
         raise InputError(
-            f'the settings are not valid: {problems}',
+            f'the settings are not valid: {"; ".join(map(_describe, error.errors()))}',
             where=where,
             fix=f'compare with the documented keys of {settings_class.__name__}',
+        ) from error
+    except (TypeError, ValueError) as error:  # a date, a set, a list that holds itself
+        raise InputError(
+            'the settings hold something else than text, numbers, truth values, lists and mappings',
+            where=where,
+            got=error,
         ) from error
 
 
@@ -107,6 +130,17 @@ def load_settings(path: Path, settings_class: type[SettingsType]) -> SettingsTyp
         values = yaml.safe_load(path.read_text(encoding='utf-8'))
     except FileNotFoundError as error:
         raise InputError('the settings file does not exist', where=path) from error
-    except (yaml.YAMLError, UnicodeDecodeError, IsADirectoryError) as error:
+    except OSError as error:
+        raise InputError(
+            'the settings file cannot be read', where=path, got=error.strerror
+        ) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError('the settings file is not YAML', where=path, got=error) from error
     return parse_settings(values, settings_class, path)
+
+
+def _describe(problem: ErrorDetails) -> str:
+    key = '.'.join(map(str, problem['loc'])) or '(top)'
+    is_text = problem['type'] == 'float_type' and isinstance(problem['input'], str)
+    hint = '; YAML takes 1e-3 for text and 1.0e-3 for a number' if is_text else ''
+    return f'{key}: {problem["msg"]}, got {problem["input"]!r:.80}{hint}'

@@ -7,6 +7,7 @@ The network says what is computed; how a sparse convolution is carried out is le
 
 from __future__ import annotations
 
+from copy import deepcopy
 from itertools import pairwise
 from typing import Protocol
 
@@ -158,6 +159,13 @@ class Bias(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.bias
+
+
+def folded_copy(student: Student) -> Student:
+    """The student for inference: a copy in evaluation mode, batch norm folded."""
+    copy = deepcopy(student).eval()
+    fold_batch_norm(copy)
+    return copy
 
 
 @torch.no_grad()

@@ -3,17 +3,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
+from reldistill_ros.core.errors import InputError
 from reldistill_ros.core.settings import Settings
 
 IGNORE_INDEX = 255
 MAX_CLASSES = 255
 MAX_PROMPT_LENGTH = 200
+
+ColorValue = Annotated[int, Field(ge=0, le=255)]
 
 
 class VocabularyClass(Settings):
@@ -27,7 +31,7 @@ class VocabularyClass(Settings):
 
     name: str = Field(min_length=1, max_length=MAX_PROMPT_LENGTH)
     prompts: tuple[str, ...] = ()
-    color: tuple[int, int, int]
+    color: tuple[ColorValue, ColorValue, ColorValue]
 
 
 class Vocabulary(Settings):
@@ -36,8 +40,9 @@ class Vocabulary(Settings):
     Attributes:
         version: version of the format.
         templates: sentences with one `{}` for the prompt; their embeddings are averaged.
-        label_names: data set name -> label name -> class name; labels not named are ignored.
-            A data set that is not named must use the class names themselves.
+        label_names: data set name -> label name -> class name; labels not named are ignored, and
+            each label that is named must be one of the data set's. A data set that is not named
+            must use the class names themselves.
     """
 
     version: int = Field(ge=1, le=1)
@@ -79,6 +84,12 @@ class Vocabulary(Settings):
         """RGB of each class, (K, 3)."""
         return np.array([entry.color for entry in self.classes], dtype=np.uint8)
 
+    def color_table(self, unlabelled: tuple[int, int, int]) -> NDArray[np.uint8]:
+        """RGB of every label, (256, 3); of those that are no class, `unlabelled`."""
+        table = np.full((256, 3), unlabelled, dtype=np.uint8)
+        table[: len(self.classes)] = self.colors
+        return table
+
     def label_table(self, data_set: str, label_names: Sequence[str]) -> NDArray[np.uint8]:
         """Class of each of a data set's labels.
 
@@ -88,13 +99,50 @@ class Vocabulary(Settings):
 
         Returns:
             (256,) uint8: index with the data set's labels; `IGNORE_INDEX` for the rest.
+
+        Raises:
+            InputError: the data set has too many labels, or lacks one that is mapped, or the
+                vocabulary knows none of them.
         """
-        mapping = self.label_names.get(data_set, {name: name for name in self.class_names})
+        where = f'vocabulary {self.name}, label_names: {data_set}'
+        if len(label_names) > MAX_CLASSES:
+            raise InputError(
+                'the data set has too many labels',
+                where=where,
+                expected=f'at most {MAX_CLASSES}, as {IGNORE_INDEX} stands for unlabelled',
+                got=len(label_names),
+            )
+        mapping = self._label_mapping(data_set, label_names, where)
         table = np.full(256, IGNORE_INDEX, dtype=np.uint8)
         for label, name in enumerate(label_names):
             if name in mapping:
                 table[label] = self.class_names.index(mapping[name])
         return table
+
+    def _label_mapping(
+        self, data_set: str, label_names: Sequence[str], where: str
+    ) -> Mapping[str, str]:
+        """Class name of each label that has one; see `label_table`."""
+        mapping = self.label_names.get(data_set)
+        if mapping is None:
+            mapping = {name: name for name in self.class_names if name in label_names}
+        unknown = sorted(set(mapping) - set(label_names))
+        if unknown:
+            raise InputError(
+                f'the data set does not have the labels {", ".join(unknown)}',
+                where=where,
+                expected=f'some of {", ".join(label_names)}',
+                fix='correct or remove these keys in the vocabulary file',
+            )
+        if not mapping:
+            raise InputError(
+                'the vocabulary knows none of the labels of the data set',
+                where=where,
+                expected=f'some of {", ".join(label_names[:12])}',
+                got=', '.join(self.class_names),
+                fix='add a mapping to the vocabulary file',
+            )
+        return mapping
 
 
 def _check_words(kind: str, words: Sequence[str]) -> None:

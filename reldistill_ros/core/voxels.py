@@ -50,7 +50,8 @@ def voxelise(
 
     Args:
         points: (N, 4), x y z in metres in the lidar frame and intensity from 0 to 1; rows that
-            are not finite belong to no voxel.
+            are not finite belong to no voxel, whereby intensity counts only where it is one of
+            the features.
         settings: the grid.
         inputs: which features, and how intensity is scaled.
     """
@@ -58,7 +59,9 @@ def voxelise(
     size = grid_size(settings)
     with np.errstate(invalid='ignore', over='ignore'):
         index = np.floor((points[:, :3] - low) / np.float32(settings.voxel_size))
-        inside = ((index >= 0) & (index < size)).all(axis=1) & np.isfinite(points[:, 3])
+        inside = ((index >= 0) & (index < size)).all(axis=1)
+    if 'intensity' in inputs.features:
+        inside &= np.isfinite(points[:, 3])
     kept = points[inside].astype(np.float64)
     cell = index[inside].astype(np.int64)
     keys, voxel_of_kept = np.unique(_pack(cell, size), return_inverse=True)

@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[2] / 'reldistill_ros'
 CORE = sorted(
     p.stem for p in (PACKAGE / 'core').glob('*.py') if p.stem not in ('__init__', 'student')
 )
-WITHOUT_ROS = ('labeller', 'point_cloud', 'bag')
+WITHOUT_ROS = ('labeller', 'point_cloud', 'labelled_cloud', 'bag', 'bag_topics', 'replay')
 
 
 def modules_after(statement):

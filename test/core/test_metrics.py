@@ -9,7 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reldistill_ros.core.errors import InputError
-from reldistill_ros.core.metrics import accuracy, confusion_matrix, iou, mean_iou
+from reldistill_ros.core.metrics import (
+    accuracy,
+    confusion_matrix,
+    finite_or_none,
+    iou,
+    mean_iou,
+)
 
 
 def classes(*values: int) -> np.ndarray:
@@ -39,6 +45,8 @@ def test_no_truth_gives_no_score():
     confusion = confusion_matrix(classes(255, 255), classes(0, 1), 2)
     assert np.isnan(mean_iou(confusion))
     assert np.isnan(accuracy(confusion))
+    assert finite_or_none(accuracy(confusion)) is None
+    assert finite_or_none(0.0) == 0.0
 
 
 @pytest.mark.parametrize(

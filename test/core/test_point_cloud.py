@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import array
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,14 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reldistill_ros.core.errors import InputError
-from reldistill_ros.point_cloud import (
-    XYZCPE,
-    encode_xyzcpe,
-    encode_xyzrgb,
-    fill_cloud,
-    read_fields,
-    read_points,
-)
+from reldistill_ros.labelled_cloud import XYZCPE, encode_xyzcpe, encode_xyzrgb, fill_cloud
+from reldistill_ros.point_cloud import read_fields, read_points, read_times
 
 NUMBERS = {'i1': 1, 'u1': 2, 'i2': 3, 'u2': 4, 'i4': 5, 'u4': 6, 'f4': 7, 'f8': 8}
 
@@ -106,15 +101,14 @@ def expected(num: int = 6) -> np.ndarray:
 
 
 def test_a_plain_cloud_is_read_in_order():
-    points, times = read_points(make_cloud(xyzi()), intensity_max=100)
+    points = read_points(make_cloud(xyzi()), intensity_max=100)
     assert points.dtype == np.float32
     np.testing.assert_array_equal(points, expected())
-    np.testing.assert_array_equal(times, np.zeros(6, np.float32))
 
 
 def test_padding_at_the_end_of_rows_is_skipped():
     cloud = make_cloud(xyzi(), height=2, row_padding=5)
-    np.testing.assert_array_equal(read_points(cloud, 100)[0], expected())
+    np.testing.assert_array_equal(read_points(cloud, 100), expected())
 
 
 def test_an_organised_cloud_is_flattened_row_by_row():
@@ -125,7 +119,7 @@ def test_an_organised_cloud_is_flattened_row_by_row():
 def test_a_big_endian_cloud_is_read_twice_alike_and_left_unchanged():
     cloud = make_cloud(xyzi(), big_endian=True)
     before = bytes(cloud.data)
-    first, second = read_points(cloud, 100)[0], read_points(cloud, 100)[0]
+    first, second = read_points(cloud, 100), read_points(cloud, 100)
     np.testing.assert_array_equal(first, expected())
     np.testing.assert_array_equal(second, expected())
     assert bytes(cloud.data) == before
@@ -134,7 +128,7 @@ def test_a_big_endian_cloud_is_read_twice_alike_and_left_unchanged():
 def test_the_result_does_not_share_memory_with_the_message():
     cloud = make_cloud(xyzi())
     read_fields(cloud, ['x'])['x'][:] = 77
-    np.testing.assert_array_equal(read_points(cloud, 100)[0], expected())
+    np.testing.assert_array_equal(read_points(cloud, 100), expected())
 
 
 @pytest.mark.parametrize('dense', [True, False])
@@ -143,7 +137,7 @@ def test_points_that_are_not_finite_are_kept_in_place(dense: bool):
     columns['x'][2], columns['y'][3] = np.nan, np.inf
     cloud = make_cloud(columns)
     cloud.is_dense = dense
-    points, _ = read_points(cloud, 100)
+    points = read_points(cloud, 100)
     assert len(points) == 6
     assert np.isnan(points[2, 0])
     assert np.isinf(points[3, 1])
@@ -152,18 +146,18 @@ def test_points_that_are_not_finite_are_kept_in_place(dense: bool):
 def test_fields_are_found_by_name_in_any_order_with_gaps():
     columns = xyzi()
     shuffled = {name: columns[name] for name in ('intensity', 'z', 'x', 'y')}
-    np.testing.assert_array_equal(read_points(make_cloud(shuffled, gap=3), 100)[0], expected())
+    np.testing.assert_array_equal(read_points(make_cloud(shuffled, gap=3), 100), expected())
 
 
 def test_double_coordinates_are_read():
     columns = {name: values.astype(np.float64) for name, values in xyzi().items()}
-    np.testing.assert_allclose(read_points(make_cloud(columns), 100)[0], expected(), rtol=1e-6)
+    np.testing.assert_allclose(read_points(make_cloud(columns), 100), expected(), rtol=1e-6)
 
 
 def test_a_double_beyond_single_precision_becomes_infinite():
     columns = {name: values.astype(np.float64) for name, values in xyzi().items()}
     columns['x'][0] = 1e300
-    assert np.isinf(read_points(make_cloud(columns), 100)[0][0, 0])
+    assert np.isinf(read_points(make_cloud(columns), 100)[0, 0])
 
 
 @pytest.mark.parametrize('kind', [np.uint8, np.uint16, np.uint32, np.float32, np.float64])
@@ -171,13 +165,13 @@ def test_a_double_beyond_single_precision_becomes_infinite():
 def test_intensity_of_any_type_and_usual_name_is_scaled(kind: type, name: str):
     columns = xyzi()
     columns[name] = columns.pop('intensity').astype(kind)
-    np.testing.assert_allclose(read_points(make_cloud(columns), 100)[0], expected(), rtol=1e-6)
+    np.testing.assert_allclose(read_points(make_cloud(columns), 100), expected(), rtol=1e-6)
 
 
 def test_a_cloud_without_intensity_gets_zeros():
     columns = xyzi()
     del columns['intensity']
-    assert not read_points(make_cloud(columns), 100)[0][:, 3].any()
+    assert not read_points(make_cloud(columns), 100)[:, 3].any()
 
 
 @pytest.mark.parametrize(
@@ -193,9 +187,24 @@ def test_a_cloud_without_intensity_gets_zeros():
 )
 def test_times_of_the_usual_drivers_become_seconds_after_the_stamp(name: str, times: np.ndarray):
     columns = {**xyzi(2), name: times}
-    seconds = read_points(make_cloud(columns), 100)[1]
+    seconds = read_times(make_cloud(columns))
     assert seconds.dtype == np.float32
     np.testing.assert_allclose(seconds, [0, 0.05], atol=1e-6)
+
+
+def test_a_cloud_without_times_gets_zeros():
+    times = read_times(make_cloud(xyzi()))
+    assert times.dtype == np.float32
+    np.testing.assert_array_equal(times, np.zeros(6))
+
+
+@pytest.mark.parametrize('change', [{'count': 2}, {'datatype': 99}, {'offset': 99}])
+def test_odd_times_are_refused_only_where_they_are_wanted(change: dict[str, int]):
+    cloud = make_cloud({**xyzi(), 't': np.zeros(6, np.uint32)})
+    cloud.fields[4] = replace(cloud.fields[4], **change)
+    np.testing.assert_array_equal(read_points(cloud, 100), expected())
+    with pytest.raises(InputError, match="field 't'"):
+        read_times(cloud)
 
 
 @pytest.mark.parametrize('fields', [True, False])
@@ -204,9 +213,8 @@ def test_a_cloud_of_no_points_is_empty_not_wrong(fields: bool, height: int):
     cloud = make_cloud(xyzi(1))
     cloud.width, cloud.height, cloud.data, cloud.row_step = 0, height, b'', 0
     cloud.fields = cloud.fields if fields else []
-    points, times = read_points(cloud, 100)
-    assert points.shape == (0, 4)
-    assert times.shape == (0,)
+    assert read_points(cloud, 100).shape == (0, 4)
+    assert read_times(cloud).shape == (0,)
     if fields:
         assert read_fields(cloud, ['x'])['x'].shape == (0,)
 
@@ -257,7 +265,7 @@ def test_a_malformed_cloud_is_refused_with_the_reason(cloud: Cloud, words: str):
 def test_a_field_that_is_not_read_may_be_odd():
     cloud = make_cloud(xyzi())
     cloud.fields.append(Field('padding', 0, 99, 7))
-    np.testing.assert_array_equal(read_points(cloud, 100)[0], expected())
+    np.testing.assert_array_equal(read_points(cloud, 100), expected())
 
 
 @pytest.mark.parametrize('intensity_max', [0.0, -1.0, float('nan')])
@@ -296,12 +304,11 @@ CLOUDS = st.builds(
 @settings(max_examples=400, deadline=None)
 @given(CLOUDS)
 def test_no_cloud_raises_anything_but_an_input_error(cloud: Cloud):
-    try:
-        points, times = read_points(cloud, 255.0)
-    except InputError:
-        return
-    assert points.shape == (cloud.width * cloud.height, 4)
-    assert times.shape == (cloud.width * cloud.height,)
+    num_points = cloud.width * cloud.height
+    with suppress(InputError):
+        assert read_points(cloud, 255.0).shape == (num_points, 4)
+    with suppress(InputError):
+        assert read_times(cloud).shape == (num_points,)
 
 
 @settings(max_examples=100, deadline=None)
@@ -329,7 +336,7 @@ def test_any_layout_reads_the_same(height, width, padding, gap, big_endian, kind
         gap=gap,
         big_endian=big_endian,
     )
-    points, _ = read_points(cloud, 1.0)
+    points = read_points(cloud, 1.0)
     np.testing.assert_array_equal(points, np.stack([values, values, -values, values], axis=1))
 
 
@@ -363,7 +370,7 @@ def test_colours_are_packed_red_first():
 
 def test_a_written_cloud_reads_back_with_the_shape_and_header_of_its_source():
     source = make_cloud(xyzi(), height=2)
-    points, _ = read_points(source, 100)
+    points = read_points(source, 100)
     classes = np.array([0, 1, 2, 3, 254, 255], np.uint8)
     records = encode_xyzcpe(points, classes, np.ones(6), np.zeros(6))
     cloud = fill_cloud(Cloud(), records, source, Field)

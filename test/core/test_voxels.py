@@ -50,6 +50,14 @@ def test_points_that_are_not_finite_belong_to_no_voxel():
     assert voxels.point_to_voxel.tolist() == [-1, -1, -1, 0]
 
 
+def test_a_student_that_does_not_see_the_intensity_labels_points_without_one():
+    points = np.array([[1, 0, 0, np.nan], [1, 0, 0, np.inf], [2, 0, 0, 0.5]], np.float32)
+    voxels = voxelise(points, VOXEL, InputSettings(features=('offset', 'height')))
+    assert voxels.point_to_voxel.tolist() == [0, 0, 1]
+    assert np.isfinite(voxels.feats).all()
+    assert voxels.feats.shape == (2, 4)
+
+
 def test_the_features_of_a_voxel_are_those_of_its_mean_point():
     inputs = InputSettings(intensity_mean=0.5, intensity_std=0.25)
     points = np.array([[1.02, 0.03, 0.05, 0.5], [1.06, 0.05, 0.05, 1.0]], np.float32)

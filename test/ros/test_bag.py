@@ -8,8 +8,8 @@ import pytest
 
 pytest.importorskip('rosbags', reason='rosbags is not installed')
 
-from rosbags.rosbag2 import StoragePlugin
-from tiny_bag import START, points_of, write_bag
+from height_bag import START, STORE, points_of, write_bag
+from rosbags.rosbag2 import StoragePlugin, Writer
 
 from reldistill_ros.bag import POINT_CLOUD, BagEntry, open_bag
 from reldistill_ros.core.errors import InputError
@@ -24,7 +24,7 @@ def test_every_message_is_found_by_its_stamp(tmp_path, storage):
             START * 10**9 + index * 100_000_000 for index in range(6)
         ]
         for index in (5, 0, 3):
-            points, _ = read_points(bag.read(entries[index]), 1.0)
+            points = read_points(bag.read(entries[index]), 1.0)
             np.testing.assert_array_equal(points, points_of(index))
 
 
@@ -65,6 +65,15 @@ def test_a_bag_that_is_not_there_or_not_readable_is_told(tmp_path):
     ):
         with pytest.raises(InputError, match=words), open_bag(path):
             pass
+
+
+@pytest.mark.parametrize('num_bytes', [0, 1, 11])
+def test_a_message_that_ends_before_its_stamp_is_told(tmp_path, num_bytes):
+    with Writer(tmp_path / 'bag', version=9) as writer:
+        connection = writer.add_connection('/lidar/points', POINT_CLOUD, typestore=STORE)
+        writer.write(connection, 1, bytes(num_bytes))
+    with open_bag(tmp_path / 'bag') as bag, pytest.raises(InputError, match='before its stamp'):
+        bag.index('/lidar/points')
 
 
 def test_a_cut_off_file_is_told(tmp_path):

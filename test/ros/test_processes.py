@@ -110,8 +110,12 @@ def test_diagnostics_go_on_without_a_clock_and_take_its_time_when_it_comes(launc
 
 @pytest.mark.parametrize(
     ('parameters', 'words'),
-    [([], b'bundle'), (['bundle:=no_such_folder'], b'no_such_folder')],
-    ids=['no bundle named', 'no such bundle'],
+    [
+        ([], b'bundle'),
+        (['bundle:=no_such_folder'], b'no_such_folder'),
+        (['bundle=x'], b'bundle=x'),
+    ],
+    ids=['no bundle named', 'no such bundle', 'a single equals sign'],
 )
 def test_a_mistake_at_the_start_is_told_without_a_traceback(launch_node, parameters, words):
     process = launch_node(*parameters, command=REAL_NODE)
@@ -120,3 +124,12 @@ def test_a_mistake_at_the_start_is_told_without_a_traceback(launch_node, paramet
     assert b'error: ' in output
     assert words in output
     assert b'Traceback' not in output
+
+
+def test_a_parameter_file_that_is_not_there_is_told_without_a_traceback():
+    words = ['--ros-args', '--params-file', '/no/such.yaml']
+    result = subprocess.run([*REAL_NODE, *words], capture_output=True, text=True, timeout=60)
+    assert result.returncode == 2
+    assert 'error: ROS does not accept the command line' in result.stderr
+    assert '/no/such.yaml' in result.stderr
+    assert 'Traceback' not in result.stderr

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 
 pytest.importorskip('rclpy', reason='rclpy is not installed')
@@ -12,10 +13,13 @@ pytest.importorskip('rosbags', reason='rosbags is not installed')
 pytest.importorskip('matplotlib', reason='matplotlib is not installed')
 pytest.importorskip('onnxscript', reason='the training extra is not installed')
 
-from tiny_bag import write_bag
+from height_bag import write_bag
 from tiny_bundle import write_bundle
 
 from reldistill_ros import replay
+from reldistill_ros.core.settings import InputSettings
+from reldistill_ros.labeller import Labeller
+from reldistill_ros.parameters import choose_intensity_max
 
 
 def test_labels_through_ros_are_those_of_the_labeller(tmp_path):
@@ -31,3 +35,15 @@ def test_labels_through_ros_are_those_of_the_labeller(tmp_path):
     assert 0 < result['miou'] < 1
     assert (out / 'replay.png').exists()
     assert 'ready' in (out / 'node.log').read_text()
+
+
+def test_a_student_that_does_not_see_the_intensity_needs_no_scale_and_no_intensity(tmp_path):
+    blind = InputSettings(features=('offset', 'height', 'range'))
+    bundle = write_bundle(tmp_path / 'bundle', blind, intensity_max=None)
+    labeller = Labeller.from_bundle(bundle)
+    choose_intensity_max(0.0, labeller.intensity_max)  # would raise
+    points = np.random.default_rng(0).uniform(-1, 1, (50, 4)).astype(np.float32)
+    with_intensity = labeller(points).class_ids
+    points[::2, 3] = np.nan
+    np.testing.assert_array_equal(labeller(points).class_ids, with_intensity)
+    assert (with_intensity != 255).all()

@@ -15,13 +15,13 @@ pytest.importorskip('rosbags', reason='rosbags is not installed')
 pytest.importorskip('matplotlib', reason='matplotlib is not installed')
 
 from fake_node import HeightLabeller
-from tiny_bag import labels_of, points_of, write_bag
+from height_bag import labels_of, points_of, write_bag
 
 from reldistill_ros import replay
 from reldistill_ros.bag import open_bag
-from reldistill_ros.core.errors import InputError
+from reldistill_ros.core.errors import InputError, run_command
 from reldistill_ros.core.metrics import accuracy, confusion_matrix, mean_iou
-from reldistill_ros.replay_bag import find_sweeps
+from reldistill_ros.replay_bag import Truth, find_sweeps
 from reldistill_ros.replay_report import summarise
 from reldistill_ros.replay_scores import score
 
@@ -89,6 +89,32 @@ def test_labels_without_names_are_refused(tmp_path, labeller):
         run(tmp_path, '--offline')
 
 
+def test_labels_that_the_vocabulary_does_not_know_are_told_before_the_play(tmp_path, labeller):
+    write_bag(tmp_path / 'bag', class_names=('sheep', 'goat', 'cow'))
+    with pytest.raises(InputError, match=r'(?s)none of the labels.*sheep'):
+        run(tmp_path)
+    assert not (tmp_path / 'out').exists()
+    result = run(tmp_path, '--offline', '--no-labels')
+    assert (result['miou'], result['label_topic']) == (None, None)
+
+
+def test_labels_are_found_by_their_field_whatever_their_topic(tmp_path, labeller):
+    write_bag(tmp_path / 'bag', label_topic='/truth/all', info_topic='/truth/label_info')
+    result = run(tmp_path, '--offline')
+    assert (result['topic'], result['label_topic']) == ('/lidar/points', '/truth/all')
+    assert result['miou'] == pytest.approx(mean_iou(expected_confusion()))
+
+
+def test_an_output_folder_that_cannot_be_made_is_told_without_a_traceback(
+    tmp_path, labeller, capsys
+):
+    write_bag(tmp_path / 'bag')
+    (tmp_path / 'out').write_text('a file')
+    with pytest.raises(SystemExit, match='2'):
+        run_command(lambda: run(tmp_path, '--offline'))
+    assert str(tmp_path / 'out') in capsys.readouterr().err
+
+
 def test_a_topic_that_the_bag_lacks_is_refused_with_those_it_has(tmp_path, labeller):
     write_bag(tmp_path / 'bag')
     with pytest.raises(InputError, match='/lidar/points'):
@@ -109,9 +135,8 @@ def play(tmp_path, rate, **bag):
     with open_bag(write_bag(tmp_path / 'bag', **bag)) as opened:
         sweeps = find_sweeps(opened, None, None, None)
         recording = replay.play(sweeps, arguments, rate, tmp_path, FAKE_NODE)
-        scores = score(
-            sweeps, labeller, 255.0, vocabulary=labeller.vocabulary, recording=recording
-        )
+        truth = Truth(opened, sweeps.label_topic, labeller.vocabulary)
+        scores = score(sweeps, labeller, 255.0, truth=truth, num_classes=3, recording=recording)
     return summarise(sweeps, scores, recording, labeller.vocabulary.class_names)
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import json
 import threading
-from contextlib import suppress
+from contextlib import nullcontext, suppress
+from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 pytest.importorskip('rclpy', reason='rclpy is not installed')
 
@@ -19,8 +21,9 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from ros_client import Client, make_cloud
 
 from reldistill_ros.core.errors import InputError
+from reldistill_ros.parameters import NodeSettings, limits_of
 from reldistill_ros.point_cloud import read_fields
-from reldistill_ros.segment_node import SegmentNode
+from reldistill_ros.segment_node import SegmentNode, spin
 
 
 class System:
@@ -212,6 +215,25 @@ def test_every_parameter_is_described_and_read_only(start):
     assert not result[0].successful
 
 
+def test_the_parameter_file_names_every_parameter_with_its_default_and_range():
+    text = (Path(__file__).parents[2] / 'config' / 'segment.yaml').read_text()
+    written = yaml.safe_load(text)['/**']['ros__parameters']
+    defaults = {name: field.default for name, field in NodeSettings.model_fields.items()}
+    assert defaults.pop('bundle') == ''
+    assert written == defaults
+    assert '# bundle: ' in text
+    for name, field in NodeSettings.model_fields.items():
+        comment = text.split(f' {name}:')[1]
+        for limit in limits_of(field):
+            assert f'{field.annotation(limit)}' in comment or limit == 0
+
+
+def test_a_parameter_that_the_node_does_not_have_is_named_in_a_warning(start, capfd):
+    start('num_thread:=3', 'use_sim_time:=true', 'qos_overrides./other.publisher.depth:=7')
+    warning = next(line for line in capfd.readouterr().err.splitlines() if 'ignored' in line)
+    assert 'no such parameters: num_thread;' in warning
+
+
 @pytest.mark.parametrize(
     ('parameters', 'words'),
     [
@@ -219,6 +241,10 @@ def test_every_parameter_is_described_and_read_only(start):
         (['bundle:=x', 'backend:=magic'], 'backend'),
         (['bundle:=x', 'intensity_max:=-1.0'], 'intensity_max'),
         (['bundle:=x', 'num_threads:=two'], 'num_threads'),
+        (
+            ['bundle:=x', 'qos_overrides./segment_node/input/pointcloud.subscription.depth:=two'],
+            'subscription.depth',
+        ),
     ],
 )
 def test_a_wrong_parameter_is_refused_with_its_name(parameters, words):
@@ -226,6 +252,24 @@ def test_a_wrong_parameter_is_refused_with_its_name(parameters, words):
     try:
         with pytest.raises(InputError, match=words):
             SegmentNode(lambda settings: HeightLabeller())
+    finally:
+        rclpy.try_shutdown()
+
+
+@pytest.mark.parametrize('shutdown', [True, False])
+def test_a_callback_may_fail_because_ros_has_ended_but_for_no_other_reason(shutdown):
+    rclpy.init(args=['--ros-args', '-p', 'bundle:=x'])
+    node = SegmentNode(lambda settings: HeightLabeller())
+
+    def callback():
+        if shutdown:
+            rclpy.shutdown()
+        raise RuntimeError('rcl is gone')
+
+    node.create_timer(0.01, callback)
+    try:
+        with nullcontext() if shutdown else pytest.raises(RuntimeError, match='gone'):
+            assert spin(node)
     finally:
         rclpy.try_shutdown()
 

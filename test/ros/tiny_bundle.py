@@ -1,5 +1,5 @@
 # Copyright 2026 The reldistill authors. SPDX-License-Identifier: Apache-2.0
-"""A valid bundle of an untrained student that knows the classes of `tiny_bag`."""
+"""A valid bundle of an untrained student that knows the classes of `height_bag`."""
 
 from __future__ import annotations
 
@@ -17,12 +17,14 @@ from reldistill_ros.core.student import Student, fold_batch_norm
 from trainer.onnx_graph import write_onnx
 
 
-def write_bundle(path: Path) -> Path:
+def write_bundle(
+    path: Path, inputs: InputSettings | None = None, intensity_max: float | None = 255.0
+) -> Path:
     """Write the files by hand, as `trainer.export` does after a training run."""
     path.mkdir()
     torch.manual_seed(0)
     settings = StudentSettings(network='small', embedding_size=16)
-    inputs = InputSettings()
+    inputs = inputs or InputSettings()
     student = Student(settings, inputs.num_features).eval()
     weights = {name: value.contiguous() for name, value in student.state_dict().items()}
     save_file(weights, path / bundle.STUDENT_WEIGHTS)
@@ -39,7 +41,7 @@ def write_bundle(path: Path) -> Path:
         voxel=VoxelSettings(voxel_size=0.2, point_cloud_range=(-20, -20, -5, 20, 20, 5)),
         inputs=inputs,
         student=settings,
-        intensity_max=255.0,
+        intensity_max=intensity_max,
         temperature=0.1,
         text_encoder='none',
         teacher='none',

@@ -63,6 +63,23 @@ def test_a_dropped_cuboid_takes_some_points_but_not_all():
     assert 0 < kept.sum() < 1000
 
 
+def test_points_that_are_not_finite_do_not_switch_the_cuboid_off():
+    points = np.random.default_rng(0).uniform(size=(1000, 4)).astype(np.float32)
+    points[::10, 0] = np.nan
+    _, kept = augment_points(points, AugmentSettings(drop_cuboid=1), np.random.default_rng(2))
+    assert 0 < kept.sum() < 1000
+    assert kept[::10].all()
+
+
+def test_small_angles_and_one_axis_stay_small_and_on_that_axis():
+    points = np.array([[10, 1, 0, 0]], np.float32)
+    settings = AugmentSettings(rotate=5, flip=('y',), scale=0, drop_cuboid=0)
+    moved = [augment_points(points, settings, np.random.default_rng(s))[0][0] for s in range(50)]
+    angles = np.degrees(np.arctan2(*np.array(moved)[:, 1::-1].T))
+    assert np.abs(angles).max() < 5 + np.degrees(np.arctan(0.1)) + 1e-3
+    assert angles.min() < -5 < 5 < angles.max()
+
+
 def test_no_augmentation_changes_nothing():
     points = np.random.default_rng(0).normal(size=(10, 4)).astype(np.float32)
     moved, kept = augment_points(points, NO_AUGMENTATION, np.random.default_rng(0))

@@ -1,54 +1,24 @@
 # Copyright 2026 The reldistill authors. SPDX-License-Identifier: Apache-2.0
-"""Training: it learns, resumes bit by bit, and says what is wrong."""
+"""Training: it learns, leaves out what teaches nothing, and says what is wrong."""
 
 from __future__ import annotations
 
-import json
-import os
+import itertools
 import re
-import signal
-import subprocess
-import sys
-import time
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
-from tiny_drive import write_drive, write_settings
+from tiny_drive import hide_classes, write_drive, write_settings
+from tiny_training import StopAfter, checkpoint_of, command, curve_of, losses, train
 
 from reldistill_ros.core.errors import InputError
+from trainer import distill as distill_module
 from trainer.batches import TrainingSweeps
 from trainer.collapse import PATIENCE, CollapseGuard
-from trainer.distill import check_finite, distill
 from trainer.metrics_log import METRICS
-from trainer.run import create_run, open_run
-from trainer.settings import CHECKOUT
-from trainer.stop import StoppedError, StopRequest
-
-
-class StopAfter(StopRequest):
-    """Asks to stop once a number of steps has been looked at."""
-
-    def __init__(self, steps):
-        super().__init__()
-        self._left = steps
-
-    @property
-    def requested(self):
-        self._left -= 0.5  # the loop asks twice a step
-        return self._left <= 0
-
-
-def train(tiny, name, resume=False, stop=None):
-    folder = tiny / name
-    run = open_run(folder, tiny) if resume else create_run(tiny / 'run.yaml', folder, tiny)
-    distill(run, resume, stop or StopRequest())
-    return run
-
-
-def losses(folder):
-    return [json.loads(line)['loss'] for line in (folder / METRICS).read_text().splitlines()]
+from trainer.run import create_run
+from trainer.stop import StoppedError
 
 
 @pytest.mark.parametrize('kind', ['similarity', 'contrastive', 'relational'])
@@ -58,19 +28,6 @@ def test_every_loss_goes_down(tiny, kind):
     curve = losses(tiny / 'run')
     assert len(curve) == 12 * 2  # five sweeps are two full batches of two
     assert np.mean(curve[-4:]) < 0.8 * np.mean(curve[:4])
-
-
-def test_a_resumed_run_equals_an_uninterrupted_one_bit_by_bit(tiny):
-    train(tiny, 'whole')
-    with pytest.raises(StoppedError, match='step 3 of 6'):
-        train(tiny, 'parts', stop=StopAfter(3))
-    train(tiny, 'parts', resume=True)
-    whole, parts = (load_file(tiny / n / 'checkpoint.safetensors') for n in ('whole', 'parts'))
-    assert whole.keys() == parts.keys()
-    assert any(name.startswith('optimiser.') for name in whole)
-    for name, value in whole.items():
-        assert torch.equal(value, parts[name]), name
-    assert losses(tiny / 'whole') == losses(tiny / 'parts')
 
 
 def test_balanced_drives_count_the_same(tiny):
@@ -92,20 +49,12 @@ def test_worker_processes_do_not_change_the_result(tiny):
     assert losses(tiny / 'alone') == losses(tiny / 'workers')
 
 
-def test_a_run_with_changed_settings_is_not_resumed(tiny):
-    run = train(tiny, 'run')
-    path = run.folder / 'settings.yaml'
-    path.write_text(path.read_text().replace('lr: 0.005', 'lr: 0.001'))
-    with pytest.raises(InputError, match='trained with other settings'):
-        train(tiny, 'run', resume=True)
-
-
 def test_a_folder_that_holds_a_run_is_not_overwritten(tiny):
     train(tiny, 'run')
-    before = (tiny / 'run' / 'checkpoint.safetensors').read_bytes()
+    before = checkpoint_of(tiny / 'run')
     with pytest.raises(InputError, match='already holds a run'):
         train(tiny, 'run')
-    assert (tiny / 'run' / 'checkpoint.safetensors').read_bytes() == before
+    assert checkpoint_of(tiny / 'run') == before
 
 
 def test_a_mistake_can_be_mended_in_the_same_folder(tiny):
@@ -116,13 +65,70 @@ def test_a_mistake_can_be_mended_in_the_same_folder(tiny):
     train(tiny, 'run')
 
 
-def test_a_loss_that_is_not_finite_names_step_and_sweeps():
-    class Drawn:
-        sample_ids = ('sweep 7', 'sweep 9')
+class BadGradient(torch.autograd.Function):
+    """A finite value whose gradient is not."""
 
-    with pytest.raises(InputError, match=r'(?s)step 3, sweeps sweep 7, sweep 9.*nan'):
-        check_finite(torch.tensor(float('nan')), 3, Drawn())
-    check_finite(torch.tensor(1.0), 3, Drawn())
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad * torch.nan
+
+
+def spoil(monkeypatch, name, change, first_call=0):
+    """Change what a function of the training loop returns, from one of its calls on."""
+    real, calls = getattr(distill_module, name), itertools.count()
+
+    def spoilt(*arguments):
+        result = real(*arguments)
+        return change(result) if next(calls) >= first_call else result
+
+    monkeypatch.setattr(distill_module, name, spoilt)
+
+
+@pytest.mark.parametrize(
+    ('name', 'change', 'message'),
+    [
+        ('loss_terms', lambda terms: {'x': terms['intra'] * torch.nan}, 'loss nan'),
+        ('loss_terms', lambda terms: {'x': terms['intra'] * torch.inf}, 'loss inf'),
+        ('embed', BadGradient.apply, r'loss \d.*norm of the gradient nan'),
+    ],
+)
+@pytest.mark.parametrize('step', [3, 5])
+def test_what_is_not_finite_stops_the_run_and_leaves_the_checkpoint(
+    half_done, monkeypatch, name, change, message, step
+):
+    spoil(monkeypatch, name, change, first_call=step - 3)
+    saved = {}
+    real_save = distill_module.save_checkpoint
+
+    def save(path, *arguments, **keywords):
+        real_save(path, *arguments, **keywords)
+        saved['last'] = path.read_bytes()
+
+    monkeypatch.setattr(distill_module, 'save_checkpoint', save)
+    before = checkpoint_of(half_done / 'run')
+    with pytest.raises(InputError, match=rf'(?s)step {step}, sweeps drive/.*{message}'):
+        train(half_done, 'run', resume=True)
+    assert checkpoint_of(half_done / 'run') == saved.get('last', before)
+    assert len(losses(half_done / 'run')) == step
+
+
+def one_feature(embeddings):
+    return torch.nn.functional.normalize(embeddings * 0 + 1, dim=1)
+
+
+def test_a_collapsing_student_stops_the_run_also_across_a_stop(half_done, monkeypatch):
+    monkeypatch.setattr('trainer.collapse.PATIENCE', 2)
+    spoil(monkeypatch, 'embed', one_feature)
+    with pytest.raises(StoppedError):
+        train(half_done, 'run', resume=True, stop=StopAfter(1))
+    before = checkpoint_of(half_done / 'run')
+    with pytest.raises(InputError, match=r'(?s)collapsed.*step 4'):
+        train(half_done, 'run', resume=True)
+    assert checkpoint_of(half_done / 'run') == before
 
 
 def test_the_guard_stops_a_student_that_maps_all_points_to_one_feature():
@@ -143,6 +149,27 @@ def test_the_guard_lets_a_spread_student_and_a_constant_teacher_pass():
         guard.check(constant, constant, step)
 
 
+def test_batches_without_pairs_are_left_out_and_counted(tiny, capsys):
+    hide_classes(tiny / 'drive', [1, 3])
+    write_settings(tiny, batch_size=1, epochs=3)
+    train(tiny, 'whole')
+    assert len(losses(tiny / 'whole')) == 3 * 5 - 3 * 2
+    assert curve_of('skipped', tiny / 'whole')[-1] >= 5
+    assert '6 of 15 batches had no pairs and were left out' in capsys.readouterr().out
+    with pytest.raises(StoppedError):
+        train(tiny, 'parts', stop=StopAfter(6))
+    train(tiny, 'parts', resume=True)
+    assert checkpoint_of(tiny / 'parts') == checkpoint_of(tiny / 'whole')
+    assert (tiny / 'parts' / METRICS).read_text() == (tiny / 'whole' / METRICS).read_text()
+
+
+def test_an_epoch_without_pairs_stops_the_run(half_done):
+    hide_classes(half_done / 'drive', range(5))
+    with pytest.raises(InputError, match=r'(?s)no lidar point.*drive/.*look at the calibration'):
+        train(half_done, 'run', resume=True)
+    assert len(losses(half_done / 'run')) == 3
+
+
 def test_class_maps_of_no_known_class_are_reported_with_the_sweep(tiny):
     teacher = {
         'kind': 'label_maps',
@@ -150,40 +177,8 @@ def test_class_maps_of_no_known_class_are_reported_with_the_sweep(tiny):
         'ignore_classes': ['road', 'wall', 'car'],
     }
     write_settings(tiny, teacher=teacher)
-    with pytest.raises(InputError, match='no lidar point of the batch'):
+    with pytest.raises(InputError, match=r'(?s)no lidar point.*drive/0'):
         train(tiny, 'run')
-
-
-def command(tiny, *arguments):
-    environment = {**os.environ, 'OMP_NUM_THREADS': '1'}
-    return subprocess.Popen(
-        [sys.executable, '-m', 'trainer.distill', tiny / 'run.yaml', '--data', tiny, *arguments],
-        cwd=CHECKOUT,
-        env=environment,
-        stderr=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-
-
-def test_sigterm_to_the_whole_group_leaves_a_checkpoint_that_can_be_resumed(tiny):
-    write_settings(tiny, epochs=2000, workers=1)
-    process = command(tiny, '--out', tiny / 'run')
-    curve = tiny / 'run' / METRICS
-    deadline = time.monotonic() + 60
-    while not (curve.exists() and len(losses(tiny / 'run')) > 2):
-        assert process.poll() is None, process.stderr.read()
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGTERM)
-    _, error = process.communicate(timeout=30)
-    assert process.returncode == 128 + signal.SIGTERM
-    assert 'continue with --resume' in error
-    steps = len(losses(tiny / 'run'))
-    with pytest.raises(StoppedError):
-        train(tiny, 'run', resume=True, stop=StopAfter(1))
-    assert len(losses(tiny / 'run')) == steps + 1
 
 
 @pytest.mark.parametrize(

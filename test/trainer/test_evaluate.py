@@ -4,20 +4,20 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from tiny_drive import WORDS, scene, write_drive, write_settings
+from tiny_drive import WORDS, scene
 
 from reldistill_ros.core.errors import InputError
 from reldistill_ros.core.metrics import mean_iou
 from trainer.datasets.kitti_raw import KittiRaw
-from trainer.distill import distill
+from trainer.demo import print_summary
 from trainer.evaluate import evaluate, label_sweeps, make_labeller
+from trainer.pairing import pair_points
 from trainer.report import write_report
-from trainer.run import create_run, load_trained
-from trainer.stop import StopRequest
 
 
 class LabelledDrive:
@@ -37,15 +37,6 @@ class LabelledDrive:
     def __getitem__(self, index):
         _, classes = scene(np.random.default_rng(index))
         return replace(self._drive[index], labels=self._classes_of(classes))
-
-
-@pytest.fixture(scope='module')
-def trained(tmp_path_factory):
-    folder = tmp_path_factory.mktemp('tiny')
-    write_drive(folder / 'drive')
-    run = create_run(write_settings(folder, epochs=15), folder / 'run', folder)
-    distill(run, False, StopRequest())
-    return load_trained(run)
 
 
 @pytest.fixture(scope='module')
@@ -103,29 +94,65 @@ def test_evaluation_does_not_change_the_student(trained, drive):
     assert all((before[k] == after[k]).all() for k in before)
 
 
+REPLAY = {
+    'mode': 'live',
+    'frames_in': 7,
+    'frames_labelled': 6,
+    'miou': 0.5,
+    'pacing': 'as recorded',
+    'latency_ms': {'p50': 12.0, 'p95': 34.0},
+    'offline': {'miou': 0.625},
+}
+
+
+def report(trained, datasets, folder, replay):
+    """Evaluate and write the report of a demo folder; returns metrics and page."""
+    shutil.copytree(trained.run.folder, folder / 'run')
+    (folder / 'replay').mkdir()
+    evaluation = evaluate(trained, datasets, folder / 'run/evaluation')
+    picture = folder / 'run/evaluation/confusion.png'
+    shutil.copy(picture, folder / 'replay/replay.png')
+    parity, seconds = {'max_abs_diff': 2e-6}, {'total': 1.0}
+    metrics = {**evaluation, 'replay': replay, 'parity': parity, 'seconds': seconds}
+    return metrics, write_report(folder, metrics).read_text()
+
+
 def test_the_report_is_one_page_with_its_pictures_inside(trained, drive, tmp_path):
-    run_folder = trained.run.folder
-    evaluation = evaluate(trained, [LabelledDrive(drive)], run_folder / 'evaluation')
-    out = run_folder.parent
-    (out / 'replay').mkdir()
-    (out / 'replay/replay.png').write_bytes((run_folder / 'evaluation/confusion.png').read_bytes())
-    replay = {
-        'mode': 'live',
-        'frames_in': 7,
-        'frames_labelled': 6,
-        'miou': 0.5,
-        'pacing': 'as recorded',
-        'latency_ms': {'p50': 12.0, 'p95': 34.0},
-        'offline': {'miou': 0.625},
-    }
-    metrics = {
-        **evaluation,
-        'replay': replay,
-        'parity': {'max_abs_diff': 2e-6},
-        'seconds': {'total': 1.0},
-    }
-    page = write_report(out, metrics).read_text()
+    metrics, page = report(trained, [LabelledDrive(drive)], tmp_path, REPLAY)
     assert page.count('data:image/png;base64,') == 3 + 3 + 1 + 1 + 1
     assert 'src="http' not in page
-    for text in ('6 / 7', '34 ms', '0.625', '2.0e-06', f'{evaluation["zero_shot"]["miou"]:.3f}'):
+    for text in ('6 / 7', '34 ms', '0.625', '2.0e-06', f'{metrics["zero_shot"]["miou"]:.3f}'):
         assert text in page
+
+
+def test_scores_that_are_not_defined_are_null_and_shown_as_a_dash(
+    trained, drive, tmp_path, capsys
+):
+    class Unseen(LabelledDrive):
+        def __getitem__(self, index):
+            sample = super().__getitem__(index)
+            return replace(sample, images=(), labels=np.full_like(sample.labels, 255))
+
+    undefined = {**REPLAY, 'miou': None, 'latency_ms': {'p50': None, 'p95': None}}
+    metrics, page = report(trained, [Unseen(drive)], tmp_path, undefined)
+    assert metrics['zero_shot']['miou'] is metrics['zero_shot']['accuracy'] is None
+    assert metrics['teacher']['miou_visible'] is None
+    assert '<b>-</b><span>zero-shot mIoU' in page
+    print_summary(metrics, tmp_path)
+    assert 'zero-shot mIoU - over 0 classes, accuracy -\n' in capsys.readouterr().out
+
+
+def test_overlays_show_the_points_that_the_run_pairs(trained, drive, tmp_path, monkeypatch):
+    used = []
+
+    def note(points, image, settings):
+        used.append(settings)
+        return pair_points(points, image, settings)
+
+    monkeypatch.setattr('trainer.pictures.pair_points', note)
+    settings = trained.run.settings
+    pairing = settings.pairing.model_copy(update={'occlusion_window_deg': 0.1})
+    run = replace(trained.run, settings=settings.model_copy(update={'pairing': pairing}))
+    evaluate(replace(trained, run=run), [LabelledDrive(drive)], tmp_path)
+    assert used
+    assert all(entry == pairing for entry in used)

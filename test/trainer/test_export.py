@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from tiny_drive import scene, write_drive, write_settings
+from tiny_drive import scene
 
 from reldistill_ros.backends.backend import open_backend
 from reldistill_ros.core.bundle import load_bundle
@@ -18,21 +18,10 @@ from reldistill_ros.core.errors import InputError
 from reldistill_ros.core.kernel_maps import build_kernel_maps
 from reldistill_ros.labeller import Labeller
 from trainer import export as export_module
-from trainer.distill import distill
 from trainer.evaluate import make_labeller
 from trainer.export import export
 from trainer.onnx_graph import IR_VERSION, OPSET
-from trainer.run import create_run, load_trained
-from trainer.stop import StopRequest
-
-
-@pytest.fixture(scope='module')
-def trained(tmp_path_factory):
-    folder = tmp_path_factory.mktemp('tiny')
-    write_drive(folder / 'drive')
-    run = create_run(write_settings(folder, epochs=15), folder / 'run', folder)
-    distill(run, False, StopRequest())
-    return load_trained(run)
+from trainer.run import data_hash
 
 
 @pytest.fixture(scope='module')
@@ -54,6 +43,15 @@ def test_the_bundle_records_its_parity_and_its_origin(bundle_path, trained):
     assert manifest.intensity_max == 1.0
     assert manifest.text_encoder == trained.encoder.name
     assert manifest.run['loss']['kind'] == 'relational'
+    assert manifest.data_hash == data_hash(trained.run.open_training())
+
+
+def test_the_data_hash_sees_a_sweep_in_the_middle(trained):
+    (drive,) = trained.run.open_training()
+    before = data_hash([drive])
+    assert drive.sample_ids == tuple(drive[i].sample_id for i in range(len(drive)))
+    drive.sample_ids = (*drive.sample_ids[:2], 'another', *drive.sample_ids[3:])
+    assert data_hash([drive]) != before
 
 
 @pytest.mark.parametrize('num_voxels', [1, 2, 300])
@@ -112,7 +110,7 @@ def test_a_graph_that_differs_from_torch_leaves_no_bundle(trained, tmp_path, mon
     monkeypatch.setattr(export_module, 'write_onnx', write_wrong)
     with pytest.raises(InputError, match='differs from the torch student'):
         export(trained, tmp_path / 'wrong', num_threads=1)
-    assert not (tmp_path / 'wrong').exists()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_another_format_version_is_refused_before_anything_else(copy):

@@ -26,7 +26,8 @@ real_drive = pytest.mark.skipif(
 POINTS = np.array([[5, 0, 0, 0.5], [10, 1, 0.5, 0.25]], dtype='<f4')
 LIDAR_CALIBRATION = 'calib_time: 15-Mar-2012\nR: 0 -1 0 0 0 -1 1 0 0\nT: 0 0 -0.25\n'
 CAMERA_CALIBRATION = (
-    'R_rect_00: 1 0 0 0 1 0 0 0 1\nP_rect_02: 100 0 32 50 0 100 24 0 0 0 1 0.125\n'
+    'S_rect_02: 6.4e1 4.8e1\nR_rect_00: 1 0 0 0 1 0 0 0 1\n'
+    'P_rect_02: 100 0 32 50 0 100 24 0 0 0 1 0.125\n'
 )
 
 
@@ -41,7 +42,7 @@ def drive(tmp_path):
     (folder / 'image_02' / 'data').mkdir(parents=True)
     (folder / 'calib_velo_to_cam.txt').write_text(LIDAR_CALIBRATION)
     (folder / 'calib_cam_to_cam.txt').write_text(CAMERA_CALIBRATION)
-    for number in (0, 1, 7):
+    for number in (5, 6, 7):
         (folder / 'velodyne_points' / 'data' / f'{number:010}.bin').write_bytes(POINTS.tobytes())
         image = Image.fromarray(np.full((48, 64, 3), number, np.uint8))
         image.save(folder / 'image_02' / 'data' / f'{number:010}.png')
@@ -77,17 +78,59 @@ def test_calibration_may_lie_in_the_folder_above_the_drive(drive):
     assert len(KittiRaw(settings(), drive.parent)) == 3
 
 
-def test_sweeps_are_chosen_by_range_or_by_number(drive):
-    by_range = KittiRaw(settings(sweeps={'start': 1, 'step': 1}), drive.parent)
-    by_number = KittiRaw(settings(sweeps=[2, 0]), drive.parent)
-    assert [sample.sample_id[-1] for sample in by_range] == ['1', '7']
-    assert [sample.sample_id[-1] for sample in by_number] == ['7', '0']
+@pytest.mark.parametrize(
+    ('sweeps', 'numbers'),
+    [
+        ({}, [5, 6, 7]),
+        ({'start': 6}, [6, 7]),
+        ({'stop': 7}, [5, 6]),
+        ({'step': 2}, [5, 7]),
+        ({'without': [6, 9]}, [5, 7]),
+        ([7, 5], [7, 5]),
+    ],
+)
+def test_sweeps_are_chosen_by_the_numbers_of_their_files(drive, sweeps, numbers):
+    samples = list(KittiRaw(settings(sweeps=sweeps), drive.parent))
+    assert [int(sample.sample_id[-1]) for sample in samples] == numbers
+    assert [sample.images[0].image.max() for sample in samples] == numbers
+    assert [sample.stamp_ns for sample in samples] == [n * 100_000_000 for n in numbers]
+
+
+@pytest.mark.parametrize('number', [5, 6, 7])
+@pytest.mark.parametrize(('kind', 'ending'), [('velodyne_points', 'bin'), ('image_02', 'png')])
+def test_a_number_without_sweep_or_image_is_an_error_unless_it_is_left_out(
+    drive, kind, ending, number
+):
+    (drive / kind / 'data' / f'{number:010}.{ending}').unlink()
+    with pytest.raises(InputError, match=rf'(?s){kind}.*5 to 7.*nothing for {number}\n'):
+        KittiRaw(settings(), drive.parent)
+    rest = [
+        sample.images[0].image.max()
+        for sample in KittiRaw(settings(sweeps={'without': [number]}), drive.parent)
+    ]
+    assert rest == [n for n in (5, 6, 7) if n != number]
+
+
+def test_a_file_that_is_not_named_after_a_sweep_is_refused(drive):
+    for name in ('0000000005 copy.bin', '05.bin'):
+        path = drive / 'velodyne_points' / 'data' / name
+        path.write_bytes(POINTS.tobytes())
+        with pytest.raises(InputError, match='not named after its sweep'):
+            KittiRaw(settings(), drive.parent)
+        path.unlink()
+
+
+def test_an_image_of_another_size_than_its_calibration_is_refused(drive):
+    path = drive / 'image_02' / 'data' / '0000000006.png'
+    Image.open(path).resize((32, 24)).save(path)
+    with pytest.raises(InputError, match=r'(?s)do not belong together.*06\.png.*48, 64.*24, 32'):
+        KittiRaw(settings(), drive.parent)[1]
 
 
 def test_a_wrong_byte_count_names_the_file(drive):
-    path = drive / 'velodyne_points' / 'data' / '0000000000.bin'
+    path = drive / 'velodyne_points' / 'data' / '0000000005.bin'
     path.write_bytes(POINTS.tobytes()[:-3])
-    with pytest.raises(InputError, match=r'(?s)wrong byte count.*0000000000\.bin.*29 bytes'):
+    with pytest.raises(InputError, match=r'(?s)wrong byte count.*0000000005\.bin.*29 bytes'):
         KittiRaw(settings(), drive.parent)[0]
 
 
@@ -100,15 +143,9 @@ def test_a_wrong_byte_count_names_the_file(drive):
     ],
 )
 def test_an_empty_or_broken_cloud_is_refused(drive, points, message):
-    (drive / 'velodyne_points' / 'data' / '0000000000.bin').write_bytes(points.tobytes())
+    (drive / 'velodyne_points' / 'data' / '0000000005.bin').write_bytes(points.tobytes())
     with pytest.raises(InputError, match=message):
         KittiRaw(settings(), drive.parent)[0]
-
-
-def test_a_missing_image_is_named(drive):
-    (drive / 'image_02' / 'data' / '0000000001.png').unlink()
-    with pytest.raises(InputError, match=r'(?s)does not exist.*image_02/data/0000000001\.png'):
-        KittiRaw(settings(), drive.parent)[1]
 
 
 @pytest.mark.parametrize(
@@ -118,6 +155,7 @@ def test_a_missing_image_is_named(drive):
         ('calib_velo_to_cam.txt', '-0.25', ''),
         ('calib_velo_to_cam.txt', '-0.25', 'nan'),
         ('calib_cam_to_cam.txt', 'P_rect_02', 'P_rect_03'),
+        ('calib_cam_to_cam.txt', 'S_rect_02', 'S_02'),
         ('calib_cam_to_cam.txt', 'R_rect_00: 1', 'R_rect_00: one'),
     ],
 )
@@ -135,8 +173,11 @@ def test_missing_calibration_is_named(drive):
 
 
 def test_a_sweep_that_the_drive_does_not_have_is_refused(drive):
-    with pytest.raises(InputError, match='0 to 2'):
-        KittiRaw(settings(sweeps=[3]), drive.parent)
+    for sweeps in ([8], {'stop': 9}):
+        with pytest.raises(InputError, match=r'(?s)5 to 7.*nothing for 8\n'):
+            KittiRaw(settings(sweeps=sweeps), drive.parent)
+    with pytest.raises(InputError, match='no sweep'):
+        KittiRaw(settings(sweeps={'start': 8}), drive.parent)
     with pytest.raises(InputError, match='at least one sweep'):
         KittiRaw(settings(path='elsewhere'), with_calibration(drive, 'elsewhere'))
 

@@ -9,14 +9,13 @@ from PIL import Image
 
 from reldistill_ros.core.errors import InputError
 from trainer.datasets.images import read_rgb
-from trainer.datasets.label_maps import read_label_maps
+from trainer.datasets.label_maps import read_label_maps, write_label_maps
 
 CLASSES = np.arange(12, dtype=np.uint8).reshape(3, 4)
 
 
 def write_pair(folder, classes=CLASSES, confidence=CLASSES):
-    Image.fromarray(classes).save(folder / '07_class.png')
-    Image.fromarray(confidence).save(folder / '07_confidence.png')
+    write_label_maps(folder, '07', classes, confidence)
 
 
 def test_the_pair_comes_back_number_by_number(tmp_path):

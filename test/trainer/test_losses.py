@@ -9,7 +9,9 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from trainer.losses import contrastive_loss, relational_loss, relational_terms, similarity_loss
+from trainer.distill import loss_terms
+from trainer.losses import contrastive_loss, relational_terms, similarity_loss
+from trainer.settings import LossSettings
 
 
 @pytest.fixture
@@ -17,6 +19,11 @@ def features():
     generator = torch.Generator().manual_seed(0)
     draw = [torch.randn(40, 8, generator=generator, dtype=torch.float64) for _ in range(2)]
     return normalize(draw[0], dim=1), normalize(draw[1], dim=1)
+
+
+def relational_loss(student, teacher, intra_weight=1.0):
+    settings = LossSettings(kind='relational', intra_weight=intra_weight)
+    return sum(loss_terms(settings, student, teacher).values())
 
 
 def rotation(size):

@@ -64,6 +64,7 @@ def scene(tmp_path):
     camera_pose = pose(HEADING * to_camera, HEADING.apply([0, 0.81, 1.85]) + POSITION)
     camera = folder / 'camera' / 'front_camera'
     (camera / 'poses.json').write_text(json.dumps([camera_pose] * 2))
+    (camera / 'timestamps.json').write_text(json.dumps([STAMP - 0.05, STAMP + 0.05]))
     intrinsics = {'fx': 100.0, 'fy': 110.0, 'cx': 64.0, 'cy': 48.0}
     (camera / 'intrinsics.json').write_text(json.dumps(intrinsics))
     Image.fromarray(np.full((96, 128, 3), 9, np.uint8)).save(camera / '00.jpg')
@@ -117,8 +118,24 @@ def test_labels_of_another_sweep_are_refused(scene):
 
 def test_an_image_that_is_missing_is_named(scene):
     (scene / 'camera' / 'front_camera' / '00.jpg').unlink()
-    with pytest.raises(InputError, match=r'(?s)does not exist.*front_camera/00\.jpg'):
+    with pytest.raises(InputError, match=r'(?s)lacks sweeps.*front_camera.*nothing for 0\n'):
         PandaSet(settings(), scene.parent)[0]
+
+
+def test_an_image_that_was_resized_is_refused(scene):
+    path = scene / 'camera' / 'front_camera' / '00.jpg'
+    for size in ((64, 48), (256, 192)):
+        Image.new('RGB', size).save(path)
+        with pytest.raises(InputError, match=r'(?s)do not belong together.*00\.jpg.*64\.0, 48\.0'):
+            PandaSet(settings(), scene.parent)[0]
+
+
+def test_an_image_of_another_time_than_its_sweep_is_refused(scene):
+    stamps = scene / 'camera' / 'front_camera' / 'timestamps.json'
+    for stamp in (STAMP - 0.15, STAMP + 0.15):
+        stamps.write_text(json.dumps([stamp, STAMP]))
+        with pytest.raises(InputError, match=r'(?s)00\.jpg and .*00\.pkl\.gz.*0\.150 s'):
+            PandaSet(settings(), scene.parent)
 
 
 def test_a_sweep_of_which_the_sensor_has_no_point_is_refused(scene):
@@ -148,6 +165,8 @@ def test_a_table_without_the_columns_is_refused(scene):
         ('lidar/poses.json', '[{"position": {}}]', 'poses are malformed'),
         ('lidar/poses.json', '{}', 'holds no list'),
         ('lidar/timestamps.json', '[1', 'not JSON'),
+        ('lidar/timestamps.json', '["noon"]', 'timestamps are malformed'),
+        ('camera/front_camera/timestamps.json', None, 'does not exist'),
         ('camera/front_camera/intrinsics.json', '{"fx": 1}', 'intrinsics are malformed'),
         ('annotations/semseg/classes.json', '{"a": "Car"}', 'classes are malformed'),
     ],
@@ -162,6 +181,8 @@ def test_malformed_files_are_refused_when_the_scene_is_opened(scene, name, conte
 
 def test_a_sweep_without_a_pose_is_refused(scene):
     (scene / 'lidar' / '00.pkl.gz').rename(scene / 'lidar' / '02.pkl.gz')
+    image = scene / 'camera' / 'front_camera' / '00.jpg'
+    image.rename(image.with_name('02.jpg'))
     with pytest.raises(InputError, match='no pose'):
         PandaSet(settings(), scene.parent)[0]
 

@@ -149,11 +149,12 @@ def test_the_car_that_stands_still_needs_no_moving_frame(tmp_path):
     np.testing.assert_allclose(pairs.pixels[0], [32 - 80 / 7.5, 24 - 110 / 7.5], rtol=1e-5)
 
 
-def test_an_image_too_far_in_time_is_left_out(tmp_path):
+def test_an_image_too_far_in_time_is_left_out_and_counted(tmp_path, caplog):
     late = picture(START + 90 * MS)
     messages = [*without(drive(), '/camera_front/image/compressed'), late]
     dataset = open_drive(tmp_path, messages)
     assert [len(sample.images) for sample in dataset] == [1, 1, 0]
+    assert '1 of 3 sweeps come without an image of camera_front: 1 have none within' in caplog.text
     assert [len(sample.images) for sample in reopen(tmp_path, max_time_difference=0.05)] == [
         0,
         1,
@@ -161,11 +162,18 @@ def test_an_image_too_far_in_time_is_left_out(tmp_path):
     ]
 
 
-def test_an_image_whose_pose_was_not_recorded_is_left_out(tmp_path):
+def test_an_image_whose_pose_was_not_recorded_is_left_out_and_counted(tmp_path, caplog):
     messages = [
         message for message in drive() if message[0] != '/tf' or message[1] < START + 230 * MS
     ]
     assert [len(sample.images) for sample in open_drive(tmp_path, messages)] == [1, 1, 0]
+    assert '1 of 3 sweeps' in caplog.text
+    assert '0 have none within 0.1 s, 1 have one but no /tf' in caplog.text
+
+
+def test_a_bag_with_all_images_warns_of_nothing(tmp_path, caplog):
+    open_drive(tmp_path, drive())
+    assert caplog.text == ''
 
 
 @pytest.mark.parametrize(
@@ -196,7 +204,9 @@ def test_a_broken_jpeg_and_an_image_of_another_size_are_refused(tmp_path):
     small, broken = picture(START, pixels=PIXELS[:20]), picture(START + 100 * MS)
     broken[2].data = broken[2].data[:100]
     dataset = open_drive(tmp_path, [*messages, small, broken])
-    with pytest.raises(InputError, match='CameraInfo do not belong together'):
+    with pytest.raises(
+        InputError, match=r'(?s)do not belong together.*CameraInfo of camera_front'
+    ):
         dataset[0]
     with pytest.raises(InputError, match='cannot be decoded'):
         dataset[1]

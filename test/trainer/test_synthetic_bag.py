@@ -14,9 +14,9 @@ import pytest
 
 from reldistill_ros.core.errors import InputError
 from trainer.datasets.synthetic.materials import CLASS_NAMES
+from trainer.datasets.synthetic.record import Drive, write_town
 from trainer.datasets.synthetic.render import render_sweep
 from trainer.datasets.synthetic.rig import START_NS, make_lidar
-from trainer.datasets.synthetic.write_bag import Drive, write_town
 
 pytest.importorskip('embreex')
 highlevel = pytest.importorskip('rosbags.highlevel')
@@ -162,7 +162,7 @@ def test_nothing_is_left_when_writing_fails(tmp_path, monkeypatch):
     def fail(*_):
         raise RuntimeError('disk on fire')
 
-    monkeypatch.setattr('trainer.datasets.synthetic.write_bag.render_sweep', fail)
+    monkeypatch.setattr('trainer.datasets.synthetic.record.render_sweep', fail)
     with pytest.raises(RuntimeError, match='fire'):
         write_town(DRIVE, tmp_path / 'out')
     assert list(tmp_path.iterdir()) == []

@@ -151,11 +151,12 @@ def test_a_table_finds_words_without_regard_to_case_and_outer_space(tmp_path: Pa
     assert table([]).shape == (0, 2)
 
 
-def test_tables_with_other_numbers_have_another_name(tmp_path: Path):
+def test_tables_with_other_numbers_or_words_have_another_name(tmp_path: Path):
     first = build(tmp_path, **write_table(tmp_path, np.eye(2), 'a\nb\n')).name
     second = build(tmp_path, **write_table(tmp_path, np.eye(2) + 1, 'a\nb\n')).name
+    third = build(tmp_path, **write_table(tmp_path, np.eye(2), 'b\na\n')).name
     assert first.startswith('table/rows@')
-    assert first != second
+    assert len({first, second, third}) == 3
 
 
 def test_an_unknown_word_is_answered_with_the_closest_ones(tmp_path: Path):

@@ -39,6 +39,13 @@ def write_drive(folder, num_sweeps=NUM_SWEEPS):
         )
 
 
+def hide_classes(folder, sweeps):
+    """Let the class maps of some sweeps name no class, so that there is nothing to pair."""
+    for sweep in sweeps:
+        nothing = np.full((HEIGHT, WIDTH), 255, np.uint8)
+        Image.fromarray(nothing).save(folder / f'maps_02/{sweep:010d}_class.png')
+
+
 def scene(rng, count=400):
     """Points (N, 4) float32 and their class: ground, a wall at x = 9 and a box before it."""
     ground = np.stack(

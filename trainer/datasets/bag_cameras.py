@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from reldistill_ros.bag import CAMERA_INFO, COMPRESSED_IMAGE, Bag
 from reldistill_ros.core.errors import InputError
-from trainer.datasets.images import read_rgb
+from trainer.datasets.images import check_size, read_rgb
 
 IMAGE = 'sensor_msgs/msg/Image'
 # Encoding of sensor_msgs/Image -> number of channels and their order as R G B
@@ -98,14 +98,7 @@ def decode_image(message: Any, camera: BagCamera, where: str) -> NDArray[np.uint
         image = _decode_raw(message, where)
     else:
         image = read_rgb(bytes(message.data), where)
-    if image.shape[:2] != camera.image_size:
-        raise InputError(
-            'the image and its CameraInfo do not belong together',
-            where=where,
-            expected=f'height and width {camera.image_size}',
-            got=image.shape[:2],
-            fix='record the CameraInfo of the same image stream',
-        )
+    check_size(image, camera.image_size, f'{where}, CameraInfo of {camera.name}')
     return image
 
 

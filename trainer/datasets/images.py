@@ -40,6 +40,27 @@ def read_grey(source: Path, where: object) -> NDArray[np.uint8]:
     return _decode(source, None, where)
 
 
+def check_size(image: NDArray[np.uint8], size: tuple[int, int], where: object) -> None:
+    """Reject an image that its calibration was not made for: its pixels would be others.
+
+    Args:
+        image: (H, W, 3).
+        size: height and width by the calibration.
+        where: the image, for the error.
+
+    Raises:
+        InputError: the sizes differ.
+    """
+    if image.shape[:2] != size:
+        raise InputError(
+            'the image and its calibration do not belong together',
+            where=where,
+            expected=f'height and width {size}',
+            got=image.shape[:2],
+            fix='use the calibration of the same image stream, and images of their original size',
+        )
+
+
 def _decode(source: Path | bytes, mode: str | None, where: object) -> NDArray[np.uint8]:
     pillow = import_extra('PIL.Image', 'train')
     try:

@@ -4,11 +4,12 @@
 Files: `velodyne_points/data/*.bin` (float32 x y z intensity), `image_0N/data/*.png`,
 `calib_velo_to_cam.txt` and `calib_cam_to_cam.txt` in the drive or in the folder above it. The
 sweeps are 0.1 s apart; the images are taken as the lidar faces forward, so one rigid transform
-joins them. Format: A. Geiger et al., Vision meets Robotics: The KITTI Dataset, IJRR 2013.
+joins them. Sweep and images of one number belong together. Format: A. Geiger et al., Vision meets Robotics: The KITTI Dataset, IJRR 2013.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from reldistill_ros.core.errors import InputError
 from reldistill_ros.core.settings import Settings
-from trainer.datasets.images import read_rgb
+from trainer.datasets.images import check_size, read_rgb
 from trainer.datasets.label_maps import read_label_maps
 from trainer.datasets.sample import CameraImage, Sample
 from trainer.datasets.sweeps import (
@@ -25,6 +26,7 @@ from trainer.datasets.sweeps import (
     Sweeps,
     check_all_finite,
     check_points,
+    number_files,
     select_sweeps,
 )
 from trainer.datasets.transforms import make_transform
@@ -36,6 +38,21 @@ KittiCamera = Literal['image_00', 'image_01', 'image_02', 'image_03']
 Calibration = dict[str, NDArray[np.float64]]
 
 
+@dataclass(frozen=True)
+class RectifiedCamera:
+    """Calibration of a camera.
+
+    Attributes:
+        intrinsics: (3, 3).
+        camera_from_lidar: (4, 4).
+        image_size: height and width of its rectified images.
+    """
+
+    intrinsics: NDArray[np.float64]
+    camera_from_lidar: NDArray[np.float64]
+    image_size: tuple[int, int]
+
+
 class KittiRawSettings(Settings):
     """One drive.
 
@@ -44,7 +61,7 @@ class KittiRawSettings(Settings):
         label_maps: maps of a 2D network lie in `<label_maps>_<camera number>`, such as
             `label_maps_02`; relative to the data root.
         cameras: which cameras are read.
-        sweeps: which sweeps are read.
+        sweeps: which sweeps are read, by the numbers of their files.
     """
 
     format: Literal['kitti_raw']
@@ -62,7 +79,7 @@ class KittiRaw:
         data_root: folder that the settings' paths are relative to.
 
     Raises:
-        InputError: a folder or a calibration is missing or malformed.
+        InputError: a folder, a file or a calibration is missing or malformed.
     """
 
     name = 'kitti_raw'
@@ -73,41 +90,47 @@ class KittiRaw:
         self._settings = settings
         self._drive = data_root / settings.path
         self._label_maps = settings.label_maps and data_root / settings.label_maps
-        self._cameras: dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]] = {
-            name: read_camera(self._drive, name) for name in settings.cameras
+        cameras: tuple[str, ...] = settings.cameras
+        self._cameras = {name: read_camera(self._drive, name) for name in cameras}
+        self._sweeps = number_files(self._drive / 'velodyne_points' / 'data', '.bin')
+        self._images = {
+            name: number_files(self._drive / name / 'data', '.png') for name in cameras
         }
-        files = sorted((self._drive / 'velodyne_points' / 'data').glob('*.bin'))
-        selected = select_sweeps(settings.sweeps, len(files), self._drive / 'velodyne_points')
-        self._files = [files[number] for number in selected]
-
-    def __len__(self) -> int:
-        return len(self._files)
-
-    def __getitem__(self, index: int) -> Sample:
-        path = self._files[index]
-        points = read_sweep(path)
-        return Sample(
-            sample_id=f'{self._settings.path.as_posix()}/{path.stem}',
-            stamp_ns=_frame_number(path) * SWEEP_PERIOD_NS,
-            points=points,
-            times=np.zeros(len(points), dtype=np.float32),
-            images=tuple(self._read_image(camera, path.stem) for camera in self._cameras),
+        present = {'velodyne_points': self._sweeps, **self._images}
+        self._numbers = select_sweeps(settings.sweeps, present, self._drive)
+        self.sample_ids = tuple(
+            f'{settings.path.as_posix()}/{self._sweeps[number].stem}' for number in self._numbers
         )
 
-    def _read_image(self, camera: str, stem: str) -> CameraImage:
-        path = self._drive / camera / 'data' / f'{stem}.png'
-        intrinsics, camera_from_lidar = self._cameras[camera]
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __getitem__(self, index: int) -> Sample:
+        number = self._numbers[index]
+        points = read_sweep(self._sweeps[number])
+        return Sample(
+            sample_id=self.sample_ids[index],
+            stamp_ns=number * SWEEP_PERIOD_NS,
+            points=points,
+            times=np.zeros(len(points), dtype=np.float32),
+            images=tuple(self._read_image(camera, number) for camera in self._cameras),
+        )
+
+    def _read_image(self, name: str, number: int) -> CameraImage:
+        path, camera = self._images[name][number], self._cameras[name]
+        image = read_rgb(path, path)
+        check_size(image, camera.image_size, f'{path}, calib_cam_to_cam.txt')
         class_map = confidence = None
         if self._label_maps is not None:
-            number = camera.removeprefix('image_')
-            folder = self._label_maps.with_name(f'{self._label_maps.name}_{number}')
-            class_map, confidence = read_label_maps(folder, stem)
+            suffix = name.removeprefix('image_')
+            folder = self._label_maps.with_name(f'{self._label_maps.name}_{suffix}')
+            class_map, confidence = read_label_maps(folder, path.stem)
         return CameraImage(
-            camera=camera,
-            image_id=f'{self._settings.path.as_posix()}/{camera}/{stem}',
-            image=read_rgb(path, path),
-            intrinsics=intrinsics,
-            camera_from_lidar=camera_from_lidar,
+            camera=name,
+            image_id=f'{self._settings.path.as_posix()}/{name}/{path.stem}',
+            image=image,
+            intrinsics=camera.intrinsics,
+            camera_from_lidar=camera.camera_from_lidar,
             class_map=class_map,
             confidence=confidence,
         )
@@ -137,8 +160,8 @@ def read_sweep(path: Path) -> NDArray[np.float32]:
     return points
 
 
-def read_camera(drive: Path, camera: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Intrinsics (3, 3) and camera_from_lidar (4, 4) of a rectified camera.
+def read_camera(drive: Path, name: str) -> RectifiedCamera:
+    """Read the calibration of a rectified camera.
 
     A pixel is `P_rect @ R_rect_00 @ [R T] @ point` (IJRR paper, equation 8). The fourth column
     of `P_rect` is moved into camera_from_lidar: `K (x + K^-1 p) = K x + p`.
@@ -146,7 +169,7 @@ def read_camera(drive: Path, camera: str) -> tuple[NDArray[np.float64], NDArray[
     Raises:
         InputError: a file, a key or a number is missing.
     """
-    number = camera.removeprefix('image_')
+    number = name.removeprefix('image_')
     cameras = read_calibration(drive, 'calib_cam_to_cam.txt')
     lidar = read_calibration(drive, 'calib_velo_to_cam.txt')
     projection = _matrix(cameras, f'P_rect_{number}', (3, 4))
@@ -156,7 +179,10 @@ def read_camera(drive: Path, camera: str) -> tuple[NDArray[np.float64], NDArray[
     )
     intrinsics = projection[:, :3]
     offset = make_transform(np.eye(3), np.linalg.solve(intrinsics, projection[:, 3]))
-    return intrinsics, offset @ rectify @ reference_from_lidar
+    width, height = _matrix(cameras, f'S_rect_{number}', (1, 2))[0]
+    return RectifiedCamera(
+        intrinsics, offset @ rectify @ reference_from_lidar, (int(height), int(width))
+    )
 
 
 class _KeyedNumbers(Calibration):
@@ -203,14 +229,3 @@ def _matrix(calibration: _KeyedNumbers, key: str, shape: tuple[int, int]) -> NDA
             fix='restore the original calibration file',
         )
     return numbers.reshape(shape)
-
-
-def _frame_number(path: Path) -> int:
-    """Number of the frame, which the file is named after."""
-    if not path.stem.isdecimal():
-        raise InputError(
-            'the sweep is not named after its frame',
-            where=path,
-            expected='a number such as 0000000000.bin',
-        )
-    return int(path.stem)

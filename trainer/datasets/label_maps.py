@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from reldistill_ros.core.errors import InputError
+from reldistill_ros.core.errors import InputError, import_extra
 from trainer.datasets.images import read_grey
 
 
@@ -40,3 +40,13 @@ def read_label_maps(folder: Path, image_name: str) -> tuple[NDArray[np.uint8], N
             fix='write both maps with the same network run',
         )
     return class_map, confidence
+
+
+def write_label_maps(
+    folder: Path, image_name: str, class_map: NDArray[np.uint8], confidence: NDArray[np.uint8]
+) -> None:
+    """Write both maps, (h, w) each, where `read_label_maps` finds them."""
+    pillow = import_extra('PIL.Image', 'train')
+    folder.mkdir(parents=True, exist_ok=True)
+    pillow.fromarray(class_map).save(folder / f'{image_name}_class.png')
+    pillow.fromarray(confidence).save(folder / f'{image_name}_confidence.png')

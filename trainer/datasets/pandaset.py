@@ -10,7 +10,7 @@ et al., PandaSet: Advanced Sensor Suite Dataset for Autonomous Driving, ITSC 202
 
 from __future__ import annotations
 
-import json
+from collections.abc import Sized
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,7 +21,14 @@ from reldistill_ros.core.errors import InputError
 from reldistill_ros.core.settings import Settings
 from trainer.datasets.images import read_rgb
 from trainer.datasets.label_maps import read_label_maps
-from trainer.datasets.safe_pickle import read_table
+from trainer.datasets.pandaset_files import (
+    PandaCamera,
+    read_camera,
+    read_classes,
+    read_columns,
+    read_poses,
+    read_stamps,
+)
 from trainer.datasets.sample import CameraImage, Sample
 from trainer.datasets.sweeps import (
     SweepRange,
@@ -29,10 +36,10 @@ from trainer.datasets.sweeps import (
     check_all_finite,
     check_points,
     check_same_length,
-    label_lookup,
+    number_files,
     select_sweeps,
 )
-from trainer.datasets.transforms import apply, from_quaternion, invert, make_transform
+from trainer.datasets.transforms import apply, invert, make_transform
 
 # Columns: our forward, left and up in the base frame (x right, y forward, z up). The position
 # is the Pandar64's: the published camera_from_pandar64 of the front camera, taken to the base
@@ -40,6 +47,10 @@ from trainer.datasets.transforms import apply, from_quaternion, invert, make_tra
 BASE_FROM_LIDAR = make_transform(
     np.array([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]), (0.0, 0.81, 1.85)
 )
+# A camera fires within the turn of the lidar, which takes 0.1 s; the next turn's image is farther.
+MAX_TIME_DIFFERENCE = 0.12
+CENTRE = (0.35, 0.65)  # share of the image's size
+ENDING = '.pkl.gz'
 SENSOR_NUMBERS = {'pandar64': (0,), 'pandargt': (1,), 'both': (0, 1)}
 
 
@@ -51,7 +62,7 @@ class PandaSetSettings(Settings):
         label_maps: folder with the maps of a 2D network, one folder per camera in it; relative
             to the data root.
         cameras: which cameras are read.
-        sweeps: which sweeps are read.
+        sweeps: which sweeps are read, by the numbers of their files.
         sensor: the spinning Pandar64, the forward-looking PandarGT, or both together.
     """
 
@@ -81,43 +92,46 @@ class PandaSet:
         self._settings = settings
         self._scene = data_root / settings.path
         self._label_maps = settings.label_maps and data_root / settings.label_maps
-        files = sorted((self._scene / 'lidar').glob('*.pkl.gz'))
-        selected = select_sweeps(settings.sweeps, len(files), self._scene / 'lidar')
-        self._files = [files[number] for number in selected]
-        self._poses = read_poses(self._scene / 'lidar' / 'poses.json')
-        self._stamps = _read_json(self._scene / 'lidar' / 'timestamps.json', list)
-        cameras = {name: self._scene / 'camera' / name for name in settings.cameras}
-        self._camera_poses = {
-            name: read_poses(folder / 'poses.json') for name, folder in cameras.items()
+        lidar = self._scene / 'lidar'
+        self._poses = read_poses(lidar / 'poses.json')
+        self._stamps = read_stamps(lidar / 'timestamps.json')
+        self._cameras = {
+            name: read_camera(self._scene / 'camera' / name) for name in settings.cameras
         }
-        self._intrinsics = {
-            name: read_intrinsics(folder / 'intrinsics.json') for name, folder in cameras.items()
-        }
-        self.label_names, self._label_table = _read_classes(self._scene)
+        self._sweeps = number_files(lidar, ENDING)
+        images = {name: camera.images for name, camera in self._cameras.items()}
+        self._numbers = select_sweeps(
+            settings.sweeps, {'lidar': self._sweeps, **images}, self._scene
+        )
+        for number in self._numbers:
+            self._check_frame(number)
+        self.sample_ids = tuple(
+            f'{settings.path.as_posix()}/{self._stem(number)}' for number in self._numbers
+        )
+        self.label_names, self._label_table = read_classes(self._scene)
 
     def __len__(self) -> int:
-        return len(self._files)
+        return len(self._numbers)
 
     def __getitem__(self, index: int) -> Sample:
-        path = self._files[index]
-        stem = path.name.removesuffix('.pkl.gz')
-        frame = _frame_number(path, stem, min(len(self._poses), len(self._stamps)))
-        world_from_lidar = self._poses[frame] @ BASE_FROM_LIDAR
-        table = _read_columns(path, ('x', 'y', 'z', 'i', 't', 'd'))
+        number = self._numbers[index]
+        path = self._sweeps[number]
+        world_from_lidar = self._poses[number] @ BASE_FROM_LIDAR
+        table = read_columns(path, ('x', 'y', 'z', 'i', 't', 'd'))
         is_used = np.isin(table['d'], SENSOR_NUMBERS[self._settings.sensor])
         points = self._make_points(table, world_from_lidar)
         check_points(points[is_used], path)
         check_all_finite(points, path)
-        stamp = float(self._stamps[frame])
+        stamp = self._stamps[number]
         return Sample(
-            sample_id=f'{self._settings.path.as_posix()}/{stem}',
+            sample_id=self.sample_ids[index],
             stamp_ns=round(stamp * 1e6) * 1000,
             points=points[is_used],
             times=(table['t'] - stamp).astype(np.float32)[is_used],
             images=tuple(
-                self._read_image(camera, stem, world_from_lidar) for camera in self._intrinsics
+                self._read_image(name, number, world_from_lidar) for name in self._cameras
             ),
-            labels=self._read_labels(stem, is_used),
+            labels=self._read_labels(self._stem(number), is_used),
         )
 
     def _make_points(
@@ -133,117 +147,71 @@ class PandaSet:
         if not self.label_names:
             return None
         path = self._scene / 'annotations' / 'semseg' / f'{stem}.pkl.gz'
-        numbers = _read_columns(path, ('class',))['class']
+        numbers = read_columns(path, ('class',))['class']
         check_same_length('labels', len(numbers), len(is_used), path)
         labels = self._label_table[np.clip(numbers, 0, 255).astype(np.int64)]
         return np.asarray(labels[is_used], dtype=np.uint8)
 
     def _read_image(
-        self, camera: str, stem: str, world_from_lidar: NDArray[np.float64]
+        self, name: str, number: int, world_from_lidar: NDArray[np.float64]
     ) -> CameraImage:
-        path = self._scene / 'camera' / camera / f'{stem}.jpg'
-        poses = self._camera_poses[camera]
-        world_from_camera = poses[_frame_number(path, stem, len(poses))]
+        camera = self._cameras[name]
+        path = camera.images[number]
+        image = read_rgb(path, path)
+        _check_centre(image, camera, path)
         class_map = confidence = None
         if self._label_maps is not None:
-            class_map, confidence = read_label_maps(self._label_maps / camera, stem)
+            class_map, confidence = read_label_maps(self._label_maps / name, path.stem)
         return CameraImage(
-            camera=camera,
-            image_id=f'{self._settings.path.as_posix()}/{camera}/{stem}',
-            image=read_rgb(path, path),
-            intrinsics=self._intrinsics[camera],
-            camera_from_lidar=invert(world_from_camera) @ world_from_lidar,
+            camera=name,
+            image_id=f'{self._settings.path.as_posix()}/{name}/{path.stem}',
+            image=image,
+            intrinsics=camera.intrinsics,
+            camera_from_lidar=invert(camera.poses[number]) @ world_from_lidar,
             class_map=class_map,
             confidence=confidence,
         )
 
+    def _stem(self, number: int) -> str:
+        return self._sweeps[number].name.removesuffix(ENDING)
 
-def read_poses(path: Path) -> list[NDArray[np.float64]]:
-    """Read world_from_sensor (4, 4) of every frame.
-
-    Raises:
-        InputError: the file is missing or malformed.
-    """
-    try:
-        return [
-            from_quaternion(
-                [pose['heading'][axis] for axis in 'xyzw'],
-                [pose['position'][axis] for axis in 'xyz'],
+    def _check_frame(self, number: int) -> None:
+        """Reject a sweep without pose, or with an image taken at another time."""
+        cameras = self._cameras.values()
+        tables: list[Sized] = [self._stamps, self._poses]
+        tables += [table for camera in cameras for table in (camera.stamps, camera.poses)]
+        if number >= min(map(len, tables)):
+            raise InputError(
+                'the scene has no pose or no time for a sweep',
+                where=self._sweeps[number],
+                expected=f'{number + 1} entries in every poses.json and timestamps.json',
+                fix='complete the files, or leave the sweep out by `sweeps` in the settings',
             )
-            for pose in _read_json(path, list)
-        ]
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(
-            'the poses are malformed',
-            where=path,
-            expected='a list of {"position": {"x", "y", "z"}, "heading": {"w", "x", "y", "z"}}',
-            got=repr(error),
-        ) from error
+        for camera in cameras:
+            difference = camera.stamps[number] - self._stamps[number]
+            if abs(difference) > MAX_TIME_DIFFERENCE:
+                raise InputError(
+                    'the image and the sweep do not belong together',
+                    where=f'{camera.images[number]} and {self._sweeps[number]}',
+                    expected=f'timestamps.json that differ by {MAX_TIME_DIFFERENCE} s at most',
+                    got=f'{difference:+.3f} s',
+                    fix='restore the original files, or leave the sweep out by `sweeps`',
+                )
 
 
-def read_intrinsics(path: Path) -> NDArray[np.float64]:
-    """Read the (3, 3) pinhole matrix of a camera.
+def _check_centre(image: NDArray[np.uint8], camera: PandaCamera, path: Path) -> None:
+    """Reject an image that was resized: the scene does not say for which size its intrinsics are.
 
-    Raises:
-        InputError: the file is missing or malformed.
+    The optical axes of all cameras of the data set lie near the middle of the image.
     """
-    values = _read_json(path, dict)
-    try:
-        fx, fy, cx, cy = (float(values[key]) for key in ('fx', 'fy', 'cx', 'cy'))
-    except (KeyError, TypeError, ValueError) as error:
+    height, width = image.shape[:2]
+    centre = camera.intrinsics[:2, 2]
+    share = (centre + 0.5) / (width, height)
+    if (share < CENTRE[0]).any() or (share > CENTRE[1]).any():
         raise InputError(
-            'the intrinsics are malformed', where=path, expected='fx, fy, cx, cy', got=values
-        ) from error
-    return np.array([[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]])
-
-
-def _read_classes(scene: Path) -> tuple[tuple[str, ...], NDArray[np.uint8]]:
-    """Label names in the order of their numbers, and the position of each number."""
-    folder = scene / 'annotations' / 'semseg'
-    if not folder.is_dir():
-        return (), label_lookup([])
-    path = folder / 'classes.json'
-    classes = _read_json(path, dict)
-    if not all(key.isdecimal() and int(key) < 255 for key in classes):
-        raise InputError(
-            'the classes are malformed', where=path, expected='numbers to 254 as keys', got=classes
+            'the image and its intrinsics do not belong together',
+            where=f'{path}, intrinsics.json',
+            expected=f'cx, cy at {CENTRE[0]} to {CENTRE[1]} of width and height',
+            got=f'cx, cy {np.round(centre, 1).tolist()} and an image of {width} x {height} pixels',
+            fix='use the images in their original size',
         )
-    numbers = sorted(int(key) for key in classes)
-    return tuple(str(classes[str(number)]) for number in numbers), label_lookup(numbers)
-
-
-def _read_json(path: Path, kind: type) -> Any:
-    """Read a JSON file that holds a list or a dict."""
-    try:
-        values = json.loads(path.read_text(encoding='utf-8'))
-    except FileNotFoundError as error:
-        raise InputError(
-            'the file does not exist', where=path, fix='complete the scene'
-        ) from error
-    except ValueError as error:
-        raise InputError('the file is not JSON', where=path, got=error) from error
-    if not isinstance(values, kind):
-        raise InputError(f'the file holds no {kind.__name__}', where=path, got=type(values))
-    return values
-
-
-def _read_columns(path: Path, names: tuple[str, ...]) -> dict[str, NDArray[Any]]:
-    """Read a table that must have these columns."""
-    table = read_table(path)
-    if not set(names) <= set(table):
-        raise InputError(
-            'the table lacks columns', where=path, expected=list(names), got=list(table)
-        )
-    return table
-
-
-def _frame_number(path: Path, stem: str, num_frames: int) -> int:
-    """Number of the frame, which the file is named after."""
-    if not stem.isdecimal() or int(stem) >= num_frames:
-        raise InputError(
-            'the scene has no pose for the file',
-            where=path,
-            expected=f'a file named after its frame, 0 to {num_frames - 1}',
-            got=stem,
-        )
-    return int(stem)

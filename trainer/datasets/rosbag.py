@@ -2,11 +2,13 @@
 """A ROS 2 bag (MCAP or sqlite3) as a data set: clouds, the images nearest in time, labels.
 
 A cloud is taken to stand in the lidar frame at its stamp; it is not freed from the motion during
-the sweep, as it is not on the robot. An image without a pose near its time is left out.
+the sweep, as it is not on the robot. An image that is far from the sweep in time, or without a
+pose around its time, is left out; a warning tells how many when the bag is opened.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 from bisect import bisect_left
 from contextlib import ExitStack
@@ -18,25 +20,22 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from reldistill_ros.bag import Bag, BagEntry, open_bag
+from reldistill_ros.bag_topics import find_lidar_topics, read_label_names, read_labels
 from reldistill_ros.core.errors import InputError
 from reldistill_ros.core.settings import Settings
-from reldistill_ros.point_cloud import read_fields, read_points
+from reldistill_ros.point_cloud import read_points, read_times
 from trainer.datasets.bag_cameras import BagCamera, decode_image, find_cameras
-from trainer.datasets.bag_topics import (
-    LABEL_FIELD,
-    find_lidar_topics,
-    read_label_names,
-    read_tf,
-)
+from trainer.datasets.bag_topics import read_tf
 from trainer.datasets.label_maps import read_label_maps
 from trainer.datasets.sample import CameraImage, Sample
 from trainer.datasets.sweeps import (
     SweepRange,
     Sweeps,
     check_points,
-    check_same_length,
     select_sweeps,
 )
+
+LOGGER = logging.getLogger(__name__)
 
 
 class RosbagSettings(Settings):
@@ -49,7 +48,7 @@ class RosbagSettings(Settings):
             named after the image's stamp in nanoseconds; relative to the data root.
         cameras: which cameras are read: the namespaces of their topics, `/` replaced by `_`;
             all where absent.
-        sweeps: which sweeps are read.
+        sweeps: which sweeps are read, counted from 0 in order of time.
         lidar_topic: a PointCloud2 with x, y, z.
         label_topic: a PointCloud2 with the single field `label`, same stamps and sizes.
         label_info_topic: a String with the JSON `{"class_names": [...]}`; `label_info` beside
@@ -97,8 +96,11 @@ class Rosbag:
         bag = self._open()
         topics = find_lidar_topics(bag, settings.lidar_topic, settings.label_topic)
         clouds = bag.index(topics.points)
-        selected = select_sweeps(settings.sweeps, len(clouds), f'{self._path}: {topics.points}')
+        selected = select_sweeps(settings.sweeps, {topics.points: range(len(clouds))}, self._path)
         self._clouds = [clouds[number] for number in selected]
+        self.sample_ids = tuple(
+            f'{settings.path.as_posix()}/{cloud.stamp_ns}' for cloud in self._clouds
+        )
         self._labels = {}
         self.label_names: tuple[str, ...] = ()
         if topics.labels is not None:
@@ -107,15 +109,16 @@ class Rosbag:
         self._cameras = find_cameras(bag, settings.cameras, settings.image_topics)
         self._images = {camera.name: bag.index(camera.topic) for camera in self._cameras}
         self._tf = read_tf(bag)
+        self._tell_missing_images(bag.read(self._clouds[0]).header.frame_id)
 
     def __len__(self) -> int:
         return len(self._clouds)
 
     def __getitem__(self, index: int) -> Sample:
         entry = self._clouds[index]
-        sample_id = f'{self._settings.path.as_posix()}/{entry.stamp_ns}'
+        sample_id = self.sample_ids[index]
         message = self._open().read(entry)
-        points, times = read_points(message, self.intensity_max)
+        points = read_points(message, self.intensity_max)
         check_points(points, sample_id)
         images = (
             self._read_image(camera, entry.stamp_ns, message.header.frame_id)
@@ -125,7 +128,7 @@ class Rosbag:
             sample_id=sample_id,
             stamp_ns=entry.stamp_ns,
             points=points,
-            times=times,
+            times=read_times(message),
             images=tuple(image for image in images if image is not None),
             labels=self._read_labels(entry.stamp_ns, len(points)) if self._labels else None,
         )
@@ -155,14 +158,12 @@ class Rosbag:
         if stamp_ns not in self._labels:
             raise InputError('the cloud has no labels with the same stamp', where=where)
         message = self._open().read(self._labels[stamp_ns])
-        labels: NDArray[np.uint8] = read_fields(message, [LABEL_FIELD])[LABEL_FIELD]
-        check_same_length('labels', len(labels), num_points, where)
-        return labels
+        return read_labels(message, num_points, where)
 
     def _read_image(self, camera: BagCamera, stamp_ns: int, frame: str) -> CameraImage | None:
         """Image nearest in time, None where none is near or the car's motion is unknown."""
-        entry = nearest(self._images[camera.name], stamp_ns)
-        if entry is None or abs(entry.stamp_ns - stamp_ns) > self._max_difference_ns:
+        entry = self._find_image(camera, stamp_ns)
+        if entry is None:
             return None
         camera_from_lidar = self._tf.transform(camera.frame, entry.stamp_ns, frame, stamp_ns)
         if camera_from_lidar is None:
@@ -182,9 +183,29 @@ class Rosbag:
             confidence=confidence,
         )
 
-    @property
-    def _max_difference_ns(self) -> int:
-        return round(self._settings.max_time_difference * 1e9)
+    def _find_image(self, camera: BagCamera, stamp_ns: int) -> BagEntry | None:
+        """Where the image nearest in time stands, None where none is near enough."""
+        entry = nearest(self._images[camera.name], stamp_ns)
+        limit_ns = round(self._settings.max_time_difference * 1e9)
+        return None if entry is None or abs(entry.stamp_ns - stamp_ns) > limit_ns else entry
+
+    def _tell_missing_images(self, frame: str) -> None:
+        """Warn of the sweeps that come without an image of a camera."""
+        stamps = [cloud.stamp_ns for cloud in self._clouds]
+        for camera in self._cameras:
+            images = {stamp: self._find_image(camera, stamp) for stamp in stamps}
+            found = {stamp: entry for stamp, entry in images.items() if entry is not None}
+            placed = sum(
+                self._tf.knows(camera.frame, entry.stamp_ns, frame, stamp)
+                for stamp, entry in found.items()
+            )
+            if placed < len(images):
+                LOGGER.warning(
+                    f'{self._path}: {len(images) - placed} of {len(images)} sweeps come without '
+                    f'an image of {camera.name}: {len(images) - len(found)} have none within '
+                    f'{self._settings.max_time_difference} s, {len(found) - placed} have one '
+                    'but no /tf around its time'
+                )
 
 
 def nearest(entries: list[BagEntry], stamp_ns: int) -> BagEntry | None:

@@ -66,11 +66,13 @@ class Dataset(Protocol):
         name: name of the format, the key of `Vocabulary.label_names`.
         label_names: what the labels mean; empty where there are none.
         intensity_max: largest raw intensity of the sensor (1 for KITTI, 255 for PandaSet).
+        sample_ids: `Sample.sample_id` of every sweep, known without reading the sweeps.
     """
 
     name: str
     label_names: tuple[str, ...]
     intensity_max: float
+    sample_ids: tuple[str, ...]
 
     def __len__(self) -> int:
         """Number of sweeps."""

@@ -1,9 +1,15 @@
 # Copyright 2026 The reldistill authors. SPDX-License-Identifier: Apache-2.0
-"""Which sweeps of a drive are used, and what every sweep must fulfil."""
+"""Which sweeps of a drive are used, and what every sweep must fulfil.
+
+Sweeps have numbers. Where files are named after them (KITTI raw, PandaSet), files of one number
+belong together, and a number without its file is an error unless the settings leave it out.
+In a bag the sweeps are counted from 0 in order of time.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Annotated
 
 import numpy as np
@@ -17,41 +23,89 @@ SweepNumber = Annotated[int, Field(ge=0)]
 
 
 class SweepRange(Settings):
-    """Sweeps from `start` to before `stop`, every `step`-th, counted from 0 in order of time."""
+    """Sweeps from the number `start` to before `stop`, every `step`-th.
 
-    start: SweepNumber = 0
+    Attributes:
+        start: the drive's first sweep where absent.
+        stop: after the drive's last sweep where absent.
+        without: numbers left out, such as those of files that were never recorded.
+    """
+
+    start: SweepNumber | None = None
     stop: SweepNumber | None = None
     step: int = Field(default=1, ge=1)
+    without: tuple[SweepNumber, ...] = ()
 
 
 Sweeps = SweepRange | tuple[SweepNumber, ...]
 
 
-def select_sweeps(sweeps: Sweeps, num_sweeps: int, where: object) -> list[int]:
+def number_files(folder: Path, ending: str) -> dict[int, Path]:
+    """The files of a folder by the number that they are named after, such as `0000000007.bin`.
+
+    Raises:
+        InputError: a file is named otherwise, or two have the same number.
+    """
+    files: dict[int, Path] = {}
+    for path in sorted(folder.glob(f'*{ending}')):
+        stem = path.name.removesuffix(ending)
+        if not stem.isdecimal() or int(stem) in files:
+            raise InputError(
+                'the file is not named after its sweep',
+                where=path,
+                expected=f'a number that no other file has, such as 0000000007{ending}',
+                fix='remove the file, or restore its name',
+            )
+        files[int(stem)] = path
+    return files
+
+
+def select_sweeps(
+    sweeps: Sweeps, present: Mapping[str, Collection[int]], where: object
+) -> list[int]:
     """Numbers of the sweeps to use.
 
     Args:
         sweeps: a range, or the numbers themselves.
-        num_sweeps: how many sweeps the drive has.
+        present: numbers of the files that there are of each kind, `lidar` and cameras; the drive
+            goes from the lowest of all to the highest.
         where: the drive, for the error.
 
     Raises:
-        InputError: a sweep that the drive does not have, or none at all.
+        InputError: no sweep at all, or a file of one is missing.
     """
-    if isinstance(sweeps, SweepRange):
-        stop = num_sweeps if sweeps.stop is None else sweeps.stop
-        selected = list(range(sweeps.start, stop, sweeps.step))
-    else:
-        selected = list(sweeps)
-    if not selected or max(selected) >= num_sweeps:
-        raise InputError(
-            'the drive does not have the sweeps that the settings name',
-            where=where,
-            expected=f'sweeps from 0 to {num_sweeps - 1}' if num_sweeps else 'at least one sweep',
-            got=f'{num_sweeps} sweeps in the drive and the settings {sweeps!r}',
-            fix='change `sweeps` in the settings, or complete the drive',
-        )
+    numbers = sorted({number for found in present.values() for number in found})
+    selected = _expand(sweeps, numbers)
+    for kind, found in present.items():
+        missing = [number for number in selected if number not in found]
+        if missing or not selected:
+            raise InputError(
+                'the drive lacks sweeps that the settings select',
+                where=f'{where}: {kind}',
+                expected=f'all numbers from {numbers[0]} to {numbers[-1]} that `sweeps` selects'
+                if numbers
+                else 'at least one sweep',
+                got=f'nothing for {_list(missing)}' if missing else 'no sweep',
+                fix='complete the drive, or change `sweeps` in the settings'
+                + (f', such as to {{without: [{_list(missing)}]}}' if missing else ''),
+            )
     return selected
+
+
+def _expand(sweeps: Sweeps, numbers: Sequence[int]) -> list[int]:
+    """The selected numbers of a drive that has these, in order."""
+    if not isinstance(sweeps, SweepRange):
+        return list(sweeps)
+    if not numbers:
+        return []
+    start = numbers[0] if sweeps.start is None else sweeps.start
+    stop = numbers[-1] + 1 if sweeps.stop is None else sweeps.stop
+    return [n for n in range(start, stop, sweeps.step) if n not in sweeps.without]
+
+
+def _list(numbers: Sequence[int], longest: int = 20) -> str:
+    shown = ', '.join(map(str, numbers[:longest]))
+    return shown + (', ...' if len(numbers) > longest else '')
 
 
 def check_points(points: NDArray[np.float32], where: object) -> None:

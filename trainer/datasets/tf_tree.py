@@ -90,6 +90,19 @@ class TfTree:
         Raises:
             InputError: the two frames are not connected.
         """
+        target_chain, source_chain = self._chains(target, source)
+        if not self.knows(target, target_ns, source, source_ns):
+            return None
+        root_from_target = self._to_root(target_chain, target_ns)
+        return invert(root_from_target) @ self._to_root(source_chain, source_ns)
+
+    def knows(self, target: str, target_ns: int, source: str, source_ns: int) -> bool:
+        """Whether `transform` would give the transform and not None."""
+        target_chain, source_chain = self._chains(target, source)
+        return self._covers(target_chain, target_ns) and self._covers(source_chain, source_ns)
+
+    def _chains(self, target: str, source: str) -> tuple[list[str], list[str]]:
+        """The chains of two frames up to the root that they share."""
         target_chain, source_chain = self._chain(target), self._chain(source)
         if target_chain[-1] != source_chain[-1]:
             raise InputError(
@@ -99,11 +112,11 @@ class TfTree:
                 got=f'{" -> ".join(source_chain)} and {" -> ".join(target_chain)}',
                 fix='record /tf and /tf_static, the latter with transient_local durability',
             )
-        root_from_target = self._to_root(target_chain, target_ns)
-        root_from_source = self._to_root(source_chain, source_ns)
-        if root_from_target is None or root_from_source is None:
-            return None
-        return invert(root_from_target) @ root_from_source
+        return target_chain, source_chain
+
+    def _covers(self, chain: list[str], stamp_ns: int) -> bool:
+        moving = (frame for frame in chain[:-1] if frame not in self._static)
+        return all(self._moving[frame].covers(stamp_ns) for frame in moving)
 
     def _add(self, transform: Any) -> None:
         """Add a transform of /tf."""
@@ -134,16 +147,14 @@ class TfTree:
             chain.append(parent)
         return chain
 
-    def _to_root(self, chain: list[str], stamp_ns: int) -> NDArray[np.float64] | None:
-        """root_from_frame (4, 4) at a time, None where it was not recorded."""
+    def _to_root(self, chain: list[str], stamp_ns: int) -> NDArray[np.float64]:
+        """root_from_frame (4, 4) at a time that was recorded."""
         root_from_frame = np.eye(4)
         for frame in chain[:-1]:
             if frame in self._static:
                 parent_from_frame = self._static[frame][1]
-            elif self._moving[frame].covers(stamp_ns):
-                parent_from_frame = self._moving[frame].at(stamp_ns)
             else:
-                return None
+                parent_from_frame = self._moving[frame].at(stamp_ns)
             root_from_frame = parent_from_frame @ root_from_frame
         return root_from_frame
 

@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reldistill_ros.core.errors import InputError, run_command
-from trainer.datasets.synthetic.damage import scores
+from reldistill_ros.core.metrics import accuracy, iou
 from trainer.datasets.synthetic.materials import CLASS_NAMES
 from trainer.datasets.synthetic.overlay import save_overlay
+from trainer.datasets.synthetic.record import Drive, write_town
 from trainer.datasets.synthetic.render import render_sweep
 from trainer.datasets.synthetic.rig import make_cameras, make_lidar
 from trainer.datasets.synthetic.street import LAYOUTS
-from trainer.datasets.synthetic.write_bag import Drive, write_town
 
 
 def main() -> None:
@@ -61,9 +61,9 @@ def _parse_arguments() -> argparse.Namespace:
 
 
 def _print_scores(confusions: NDArray[np.int64]) -> None:
-    accuracy, class_iou = scores(confusions)
+    class_iou = iou(confusions)
     print(
-        f'simulated 2D network: pixel accuracy {accuracy:.3f}, mIoU {np.nanmean(class_iou):.3f}'
+        f'simulated 2D network: pixel accuracy {accuracy(confusions):.3f}, mIoU {np.nanmean(class_iou):.3f}'
         f' over {np.isfinite(class_iou).sum()} classes'
     )
     print('  '.join(f'{name} {iou:.2f}' for name, iou in zip(CLASS_NAMES, class_iou)))

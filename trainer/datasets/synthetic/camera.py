@@ -77,7 +77,9 @@ def _expose(
     directions = pixel_directions(camera, shift).reshape(-1, 3) @ rotation.T
     origins = np.tile(floats(world_from_camera[:3, 3]), (len(directions), 1))
     hits = scene.cast(origins, directions)
-    light = _sky(directions)
+    light = np.empty_like(directions)
+    missed = np.flatnonzero(hits.triangle < 0)
+    light[missed] = _sky(directions[missed])
     rays, distance = hits.rays, hits.distance[hits.rays]
     lit = _surface_light(scene, hits, origins, directions)
     haze = np.exp(-distance / HAZE_DISTANCE)[:, None]

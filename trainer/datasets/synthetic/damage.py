@@ -9,6 +9,7 @@ at boundaries and, on average, where the answer is wrong. The map has half the p
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from statistics import NormalDist
 
 import numpy as np
@@ -122,14 +123,23 @@ def _wobble(picture: Picture, rng: Rng) -> tuple[Labels, NDArray[np.int32]]:
     return picture.class_map[at], picture.instance_map[at]
 
 
-def _smooth_noise(shape: tuple[int, ...], spacing: int, rng: Rng) -> NDArray[np.float64]:
+def _smooth_noise(shape: tuple[int, int], spacing: int, rng: Rng) -> NDArray[np.float64]:
     """Noise of mean 0 and deviation about 1 that varies over `spacing` pixels."""
-    ndimage = import_extra('scipy.ndimage', 'train')
     coarse = rng.normal(size=[count // spacing + 4 for count in shape])
-    fine = ndimage.zoom(coarse, spacing, order=2)
     start = rng.integers(0, spacing, 2) + spacing
-    field = fine[start[0] : start[0] + shape[0], start[1] : start[1] + shape[1]]
+    rows, columns = (
+        _zoom_matrix(cells, spacing)[first : first + count]
+        for cells, first, count in zip(coarse.shape, start, shape)
+    )
+    field = rows @ coarse @ columns.T
     return np.asarray(field / field.std())
+
+
+@cache
+def _zoom_matrix(cells: int, spacing: int) -> NDArray[np.float64]:
+    """(cells * spacing, cells): the quadratic spline through values that are `spacing` apart."""
+    ndimage = import_extra('scipy.ndimage', 'train')
+    return np.asarray(ndimage.zoom(np.eye(cells), (spacing, 1), order=2))
 
 
 def _threshold(share: float) -> float:
@@ -199,11 +209,3 @@ def count_confusions(truth: Labels, answer: Labels) -> NDArray[np.int64]:
     seen = truth != SKY
     cells = truth[seen].astype(np.int64) * (count + 1) + large[seen]
     return np.bincount(cells, minlength=count * (count + 1)).reshape(count, count + 1)
-
-
-def scores(confusions: NDArray[np.int64]) -> tuple[float, NDArray[np.float64]]:
-    """Accuracy, and the intersection over union of each class, (K,), NaN where it never occurs."""
-    hits, truth = np.diag(confusions), confusions.sum(axis=1)
-    union = truth + confusions[:, : len(truth)].sum(axis=0) - hits
-    with np.errstate(invalid='ignore'):
-        return float(hits.sum() / truth.sum()), np.where(truth > 0, hits / union, np.nan)

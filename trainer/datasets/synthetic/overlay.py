@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reldistill_ros.core.errors import import_extra
+from reldistill_ros.core.files import replacing
 from reldistill_ros.core.settings import load_settings
 from reldistill_ros.core.vocabulary import IGNORE_INDEX, Vocabulary
 from trainer.datasets.synthetic.render import Moment, Shot, network_answer
@@ -25,12 +26,8 @@ def town_vocabulary() -> Vocabulary:
 
 
 def color_table() -> Image:
-    """(256, 3) RGB of labels; white for none."""
-    table = np.full((256, 3), 255, np.uint8)
-    colors = town_vocabulary().colors
-    table[: len(colors)] = colors
-    table[IGNORE_INDEX] = 235
-    return table
+    """(256, 3) RGB of labels; light grey for none."""
+    return town_vocabulary().color_table((235, 235, 235))
 
 
 def blend(image: Image, class_map: Image) -> Image:
@@ -56,9 +53,8 @@ def save_overlay(path: Path, world: World, moment: Moment) -> None:
             axes.set_title(f'{shot.camera.name}: {title}', fontsize=9)
             axes.axis('off')
     _draw_from_above(figure.add_subplot(grid[3, :]), moment)
-    temporary = path.with_name(f'.{path.name}.tmp.png')
-    figure.savefig(temporary, dpi=90)
-    temporary.rename(path)
+    with replacing(path) as partial:
+        figure.savefig(partial, dpi=90)
     plt.close(figure)
 
 

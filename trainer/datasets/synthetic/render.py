@@ -68,8 +68,8 @@ def _shoot(scene: Scene, camera: Camera, sweep_stamp_ns: int, sensor: int) -> Sh
     """The picture a camera takes after a sweep began, a millisecond early or late."""
     rng = sensor_rng(scene.world, sweep_stamp_ns, sensor)
     stamp_ns = sweep_stamp_ns + round((camera.delay + rng.uniform(-1e-3, 1e-3)) * 1e9)
-    scene.set_time(seconds(stamp_ns))
     pose = scene.world.world_from_base(seconds(stamp_ns)) @ camera.base_from_camera
+    scene.set_time(seconds(stamp_ns), pose)
     return Shot(camera, stamp_ns, render_camera(scene, camera, pose, rng))
 
 

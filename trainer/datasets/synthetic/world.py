@@ -41,9 +41,9 @@ class World:
     span: tuple[float, float]
     sun: NDArray[np.float64]
 
-    def moving(self, time: float) -> Mesh:
+    def moving(self, time: float) -> list[Mesh]:
         """All that moves, at a time in seconds, in world coordinates."""
-        return join([mover.at(time, self.street, self.span) for mover in self.movers])
+        return [mover.at(time, self.street, self.span) for mover in self.movers]
 
     def world_from_base(self, time: float) -> NDArray[np.float64]:
         """Pose (4, 4) of the recording vehicle: x forward, y left, z up, origin on the road."""

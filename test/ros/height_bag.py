@@ -15,7 +15,8 @@ START = 1_700_000_000
 CLOUD = 'sensor_msgs/msg/PointCloud2'
 
 
-def _cloud(sec, nanosec, fields, records):
+def cloud(sec, nanosec, fields, records):
+    """A PointCloud2 of records with fields (name, offset, datatype)."""
     types = STORE.types
     header = types['std_msgs/msg/Header'](
         types['builtin_interfaces/msg/Time'](sec, nanosec), 'lidar'
@@ -53,6 +54,7 @@ def write_bag(
     num_points=40,
     storage=StoragePlugin.MCAP,
     with_labels=True,
+    label_topic='/lidar/labels',
     info_topic='/lidar/label_info',
     class_names=('low', 'middle', 'high'),
     period_ns=100_000_000,
@@ -61,7 +63,7 @@ def write_bag(
     with Writer(path, version=9, storage_plugin=storage) as writer:
         clouds = writer.add_connection('/lidar/points', CLOUD, typestore=STORE)
         if with_labels:
-            labels = writer.add_connection('/lidar/labels', CLOUD, typestore=STORE)
+            labels = writer.add_connection(label_topic, CLOUD, typestore=STORE)
             text = 'std_msgs/msg/String'
             info = writer.add_connection(info_topic, text, typestore=STORE)
             words = STORE.types[text](json.dumps({'class_names': list(class_names)}))
@@ -71,9 +73,9 @@ def write_bag(
             sec, nanosec = divmod(stamp, 10**9)
             points = points_of(index, num_points)
             names = [(name, 4 * i, 7) for i, name in enumerate(('x', 'y', 'z', 'intensity'))]
-            cloud = _cloud(sec, nanosec, names, points.view('V16')[:, 0])
-            writer.write(clouds, stamp, STORE.serialize_cdr(cloud, CLOUD))
+            sweep = cloud(sec, nanosec, names, points.view('V16')[:, 0])
+            writer.write(clouds, stamp, STORE.serialize_cdr(sweep, CLOUD))
             if with_labels:
-                truth = _cloud(sec, nanosec, [('label', 0, 2)], labels_of(points))
+                truth = cloud(sec, nanosec, [('label', 0, 2)], labels_of(points))
                 writer.write(labels, stamp, STORE.serialize_cdr(truth, CLOUD))
     return path

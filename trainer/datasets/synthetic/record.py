@@ -3,32 +3,42 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from reldistill_ros.core.errors import InputError, import_extra
-from trainer.datasets.synthetic import messages
-from trainer.datasets.synthetic.bag import BagWriter, Recorded
-from trainer.datasets.synthetic.damage import Prediction, count_confusions
+from trainer.datasets.bag_messages import encode_image
+from trainer.datasets.bag_writer import (
+    LIDAR_FRAME,
+    STATIC_TRANSFORMS,
+    BagWriter,
+    EncodedImage,
+    new_drive,
+    optical_frame,
+)
+from trainer.datasets.label_maps import write_label_maps
+from trainer.datasets.synthetic.damage import count_confusions
+from trainer.datasets.synthetic.lidar import LidarSweep
 from trainer.datasets.synthetic.materials import CLASS_NAMES
 from trainer.datasets.synthetic.rays import Scene
 from trainer.datasets.synthetic.render import Shot, network_answer, odom_from_base, render_sweep
 from trainer.datasets.synthetic.rig import (
     START_NS,
     SWEEP_DURATION,
+    Matrix,
     make_cameras,
     make_lidar,
 )
 from trainer.datasets.synthetic.world import build_world
+
+JPEG_QUALITY = 90
 
 
 @dataclass(frozen=True)
@@ -72,6 +82,17 @@ class Drive:
         return Scene(build_world(self.seed, self.layout, self.sweeps * self.sweep_period + 1))
 
 
+@dataclass(frozen=True)
+class Recorded:
+    """What a worker hands back for one sweep."""
+
+    stamp_ns: int
+    sweep: LidarSweep
+    images: tuple[EncodedImage, ...]
+    poses: tuple[tuple[int, Matrix], ...]
+    confusions: NDArray[np.int64]
+
+
 class _Recorder:
     """Renders sweeps of a drive, in any order, and saves their label maps."""
 
@@ -81,35 +102,43 @@ class _Recorder:
 
     def record(self, stamp_ns: int) -> Recorded:
         moment = render_sweep(self.scene, stamp_ns, self.lidar, self.cameras)
-        world = self.scene.world
-        confusions = [self._save_prediction(shot) for shot in moment.shots]
         stamps = [stamp_ns, *(shot.stamp_ns for shot in moment.shots)]
         return Recorded(
             stamp_ns,
             moment.sweep,
-            tuple((s.stamp_ns, messages.encode_jpeg(s.picture.image)) for s in moment.shots),
-            tuple((stamp, odom_from_base(world, stamp)) for stamp in stamps),
-            np.sum(confusions, axis=0),
+            tuple(_encode(shot) for shot in moment.shots),
+            tuple((stamp, odom_from_base(self.scene.world, stamp)) for stamp in stamps),
+            np.sum([self._save_prediction(shot) for shot in moment.shots], axis=0),
         )
 
     def _save_prediction(self, shot: Shot) -> NDArray[np.int64]:
-        prediction = network_answer(self.scene.world, shot)
-        save_prediction(self.label_maps / shot.camera.name, shot.stamp_ns, prediction)
-        return count_confusions(shot.picture.class_map, prediction.class_map)
+        guess = network_answer(self.scene.world, shot)
+        folder = self.label_maps / shot.camera.name
+        write_label_maps(folder, str(shot.stamp_ns), guess.class_map, guess.confidence)
+        return count_confusions(shot.picture.class_map, guess.class_map)
 
 
-def save_prediction(folder: Path, stamp_ns: int, prediction: Prediction) -> None:
-    """Write a label map and its confidence as PNG."""
-    image = import_extra('PIL.Image', 'train')
-    image.fromarray(prediction.class_map).save(folder / f'{stamp_ns}_class.png')
-    image.fromarray(prediction.confidence).save(folder / f'{stamp_ns}_confidence.png')
+def _encode(shot: Shot) -> EncodedImage:
+    jpeg = encode_image(shot.picture.image, 'jpeg', JPEG_QUALITY)
+    camera = shot.camera
+    return EncodedImage(camera.name, shot.stamp_ns, jpeg, 'jpeg', camera.size, camera.intrinsics)
 
 
 _recorder: _Recorder  # of a worker process
 
 
+def _one_thread() -> Any:
+    """Keep the matrix library to this thread, until the end of a `with` block or for good.
+
+    Its threads take longer to meet than to multiply thousands of directions by a rotation, and
+    spin meanwhile on the cores that the other processes need: twice as fast without them.
+    """
+    return import_extra('threadpoolctl', 'train').threadpool_limits(1)
+
+
 def _start_worker(drive: Drive, label_maps: Path) -> None:
     global _recorder
+    _one_thread()
     _recorder = _Recorder(drive, label_maps)
 
 
@@ -120,7 +149,8 @@ def _record(stamp_ns: int) -> Recorded:
 def _record_all(drive: Drive, label_maps: Path, workers: int) -> Iterator[Recorded]:
     """Render all sweeps, in order, in this process or in several."""
     if workers == 1:
-        yield from map(_Recorder(drive, label_maps).record, drive.stamps())
+        with _one_thread():
+            yield from map(_Recorder(drive, label_maps).record, drive.stamps())
         return
     # Spawned, not forked: the parent may hold threads of other libraries.
     with ProcessPoolExecutor(
@@ -129,30 +159,24 @@ def _record_all(drive: Drive, label_maps: Path, workers: int) -> Iterator[Record
         yield from pool.map(_record, drive.stamps())
 
 
-@contextmanager
-def _new_folder(path: Path) -> Iterator[Path]:
-    """A temporary folder beside `path` that gets its name only when all went well.
-
-    Raises:
-        InputError: `path` exists.
-    """
-    _refuse_existing(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f'.{path.name}.', dir=path.parent))
-    try:
-        yield temporary
-        temporary.chmod(0o755)
-        _refuse_existing(path)  # it may have appeared meanwhile
-        temporary.rename(path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+def _write_start(bag: BagWriter, beams: int) -> None:
+    """Write what is said once: the meaning of labels, and where the sensors sit."""
+    mountings = {LIDAR_FRAME: make_lidar(beams).base_from_lidar}
+    mountings |= {optical_frame(camera.name): camera.base_from_camera for camera in make_cameras()}
+    transforms = {('base_link', frame): matrix for frame, matrix in mountings.items()}
+    bag.write_transforms(STATIC_TRANSFORMS, START_NS, transforms)
+    bag.write_label_info(START_NS, CLASS_NAMES)
 
 
-def _refuse_existing(path: Path) -> None:
-    if path.exists():
-        raise InputError(
-            'the output exists already', where=path, fix='remove it or choose another folder'
-        )
+def _write_sweep(bag: BagWriter, recorded: Recorded) -> None:
+    """Write a sweep, its pictures and the poses at their stamps."""
+    stamp_ns, sweep = recorded.stamp_ns, recorded.sweep
+    for at, pose in recorded.poses:
+        bag.write_transforms('/tf', at, {('odom', 'base_link'): pose})
+    bag.write_points(stamp_ns, sweep.points, sweep.times, sweep.rings)
+    bag.write_labels(stamp_ns, sweep.labels)
+    for image in recorded.images:
+        bag.write_image(image)
 
 
 def write_town(drive: Drive, out: Path, workers: int = 1) -> NDArray[np.int64]:
@@ -171,18 +195,12 @@ def write_town(drive: Drive, out: Path, workers: int = 1) -> NDArray[np.int64]:
     """
     if workers < 1:
         raise InputError('at least one process has to work', where='workers', got=workers)
-    rosbag2, tqdm = import_extra('rosbags.rosbag2', 'train'), import_extra('tqdm', 'train').tqdm
+    tqdm = import_extra('tqdm', 'train').tqdm
     confusions = np.zeros((len(CLASS_NAMES), len(CLASS_NAMES) + 1), dtype=np.int64)
-    store = messages.typestore()
-    with _new_folder(out) as folder:
-        for camera in make_cameras():
-            (folder / 'label_maps' / camera.name).mkdir(parents=True)
-        mcap = rosbag2.StoragePlugin.MCAP
-        with rosbag2.Writer(folder / 'bag', version=9, storage_plugin=mcap) as writer:
-            bag = BagWriter(writer, store)
-            bag.write_start(drive.beams)
-            recorded = _record_all(drive, folder / 'label_maps', workers)
-            for one in tqdm(recorded, total=drive.sweeps, desc=out.name, unit='sweep'):
-                bag.write_sweep(one)
-                confusions += one.confusions
+    with new_drive(out) as (folder, bag):
+        _write_start(bag, drive.beams)
+        recorded = _record_all(drive, folder / 'label_maps', workers)
+        for one in tqdm(recorded, total=drive.sweeps, desc=out.name, unit='sweep'):
+            _write_sweep(bag, one)
+            confusions += one.confusions
     return confusions

@@ -1,0 +1,33 @@
+# Copyright 2026 The reldistill authors. SPDX-License-Identifier: Apache-2.0
+"""Where a result comes from: commit, package versions, machine."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from importlib.metadata import version
+from typing import Any
+
+from trainer.settings import CHECKOUT
+
+RECORDED_PACKAGES = ('torch', 'numpy', 'onnx', 'onnxruntime', 'pydantic', 'rosbags')
+
+
+def provenance() -> dict[str, Any]:
+    """Commit, package versions and machine of this process."""
+    return {
+        'git_commit': git_commit(),
+        'packages': {name: version(name) for name in RECORDED_PACKAGES},
+        'python': platform.python_version(),
+        'machine': platform.machine(),
+    }
+
+
+def git_commit() -> str:
+    """Commit of the checkout, with `-dirty` where files differ; 'unknown' without git."""
+    command = ['git', 'describe', '--always', '--dirty', '--abbrev=40', '--exclude=*']
+    try:
+        result = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return 'unknown'
+    return result.stdout.strip()
