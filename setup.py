@@ -44,6 +44,7 @@ EXTRAS = {
         'tensorboard',
         'pillow',
         'scipy',
+        'threadpoolctl',
         'trimesh',
         'embreex; platform_machine != "aarch64"',  # no wheel there: the town is cast more slowly
         'onnx',

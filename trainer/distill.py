@@ -26,6 +26,7 @@ from trainer.collapse import CollapseGuard
 from trainer.losses import contrastive_loss, relational_terms, similarity_loss
 from trainer.metrics_log import MetricsLog
 from trainer.optimiser import make_optimiser, set_learning_rate
+from trainer.pairing import check_calibration
 from trainer.run import Run, create_run, differing_keys, resume_run
 from trainer.settings import LossSettings, RunSettings
 from trainer.stop import StoppedError, StopRequest, stop_on_signal
@@ -51,6 +52,8 @@ def distill(run: Run, resume: bool, stop: StopRequest) -> None:
     encoder = build_text_encoder(settings.text, run.data_root)
     teacher = run.build_teacher(encoder)
     datasets = run.open_training()
+    for dataset in datasets:
+        check_calibration(dataset, settings.pairing)
     sweeps = TrainingSweeps(datasets, settings)
     student = run.new_student(encoder.embedding_size).to(device).train()
     optimiser = make_optimiser(student, settings.optimiser)

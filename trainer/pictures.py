@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 BACKGROUND = '#101418'
 UNLABELLED = (58, 64, 72)
-HALF_WIDTH = 40.0  # metres shown to each side in a bird's-eye view
+HALF_WIDTH = 35.0  # metres shown to each side in a bird's-eye view
 DPI = 110
 
 
@@ -65,7 +65,7 @@ def save_birds_eye(
         np.atleast_1d(figure.subplots(1, len(labels))), labels.items()
     ):
         colors = _colors(classes[order], vocabulary)
-        _scatter(axes, -points[order, 1], points[order, 0], colors, size=0.6)
+        _scatter(axes, -points[order, 1], points[order, 0], colors, size=1.8)
         axes.set_title(title, color='white')
         axes.set(xlim=(-HALF_WIDTH, HALF_WIDTH), ylim=(-HALF_WIDTH, HALF_WIDTH), aspect='equal')
     shown = np.unique(np.concatenate([np.unique(classes) for classes in labels.values()]))
@@ -106,7 +106,7 @@ def _draw_overlay(
 ) -> None:
     height, width = image.image.shape[:2]
     axes.imshow(image.image)
-    _scatter(axes, pixels[:, 0], pixels[:, 1], colors, size=1.6)
+    _scatter(axes, pixels[:, 0], pixels[:, 1], colors, size=5.0)
     axes.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
     axes.set_title(image.camera, color='white', fontsize=9)
 

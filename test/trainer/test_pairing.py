@@ -3,17 +3,31 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from tiny_drive import write_settings
+from tiny_training import train
 
 from reldistill_ros.core.errors import InputError
-from trainer import pairing
+from trainer import show_pairs
 from trainer.datasets.sample import CameraImage, Sample
-from trainer.pairing import PairingSettings, check_projects, find_hidden, pair_points, project
+from trainer.pairing import (
+    SWEEPS_TO_CHECK,
+    PairingSettings,
+    check_calibration,
+    find_hidden,
+    pair_points,
+    project,
+)
 
 FOCAL, WIDTH, HEIGHT = 200.0, 320, 240
 # axes of the camera in the lidar frame: right is -y, down is -z, forward is x
@@ -136,11 +150,52 @@ def test_the_order_of_the_points_does_not_matter(seed):
     np.testing.assert_array_equal(np.sort(order[again]), once)
 
 
+def drive_of(*clouds):
+    """A drive of these clouds, each with an image of the same camera."""
+    return [
+        Sample(f'drive/{number}', 0, points, np.zeros(len(points), np.float32), (camera(),))
+        for number, points in enumerate(clouds)
+    ]
+
+
 def test_a_calibration_that_projects_nothing_is_refused():
-    points = cloud([(-10, 0, 0), (-20, 1, 0)])
-    sample = Sample('drive/7', 0, points, np.zeros(2, np.float32), (camera(),))
-    with pytest.raises(InputError, match=r'(?s)projects no point.*drive/7, camera front'):
-        check_projects(sample, PairingSettings())
+    behind, before = cloud([(-10, 0, 0), (-20, 1, 0)]), cloud([(10, 0, 0)])
+    with pytest.raises(InputError, match=r'(?s)projects no point.*drive/0, camera front'):
+        check_calibration(drive_of(behind, behind), PairingSettings())
+    check_calibration(drive_of(behind, before), PairingSettings())
+
+
+def test_sweeps_all_over_the_drive_are_looked_at():
+    behind, before = cloud([(-10, 0, 0)]), cloud([(10, 0, 0)])
+    read = []
+
+    class Long:
+        def __len__(self):
+            return 1000
+
+        def __getitem__(self, index):
+            read.append(index)
+            return drive_of(before if index == 999 else behind)[0]
+
+    check_calibration(Long(), PairingSettings())
+    assert (read[0], read[-1], len(read)) == (0, 999, SWEEPS_TO_CHECK)
+
+
+def test_distilling_refuses_a_camera_that_sees_no_point_before_anything_is_learnt(tiny):
+    drive = tiny / 'drive'
+    for name in ('image', 'maps'):
+        shutil.copytree(drive / f'{name}_02', drive / f'{name}_03')
+    calibration = drive / 'calib_cam_to_cam.txt'
+    lines = calibration.read_text()
+    lines += lines.replace('rect_02', 'rect_03').replace('P_rect_03: 24.0', 'P_rect_03: -24e6')
+    calibration.write_text(lines)
+    source = {'format': 'kitti_raw', 'path': 'drive', 'label_maps': 'drive/maps'}
+    write_settings(tiny, train=[{**source, 'cameras': ['image_02', 'image_03']}])
+    with pytest.raises(InputError, match=r'(?s)projects no point.*camera image_03'):
+        train(tiny, 'run')
+    assert not (tiny / 'run' / 'teacher.json').exists()
+    write_settings(tiny, train=[source], epochs=1)
+    train(tiny, 'run')
 
 
 DRIVE = {'format': 'kitti_raw', 'path': 'drive'}
@@ -158,7 +213,8 @@ def data(tmp_path):
     blank.save(folder / 'image_02' / 'data' / '0000000000.png')
     (folder / 'calib_velo_to_cam.txt').write_text('R: 0 -1 0 0 0 -1 1 0 0\nT: 0 0 0\n')
     (folder / 'calib_cam_to_cam.txt').write_text(
-        'R_rect_00: 1 0 0 0 1 0 0 0 1\nP_rect_02: 100 0 32 0 0 100 24 0 0 0 1 0\n'
+        'S_rect_02: 64 48\nR_rect_00: 1 0 0 0 1 0 0 0 1\n'
+        'P_rect_02: 100 0 32 0 0 100 24 0 0 0 1 0\n'
     )
     return tmp_path
 
@@ -168,7 +224,7 @@ def run(monkeypatch, data, content, *more):
     path.write_text(yaml.safe_dump(content))
     arguments = [path, '--data', data, '--out', data / 'pictures' / 'overlay.png', *more]
     monkeypatch.setattr('sys.argv', ['pairing', *map(str, arguments)])
-    pairing.main()
+    show_pairs.main()
     return np.array(Image.open(data / 'pictures' / 'overlay.png'))
 
 
@@ -180,9 +236,23 @@ def test_the_command_draws_the_point_where_the_camera_sees_it(monkeypatch, data)
 
 
 def test_the_command_takes_a_run_file_and_one_of_its_drives(monkeypatch, data):
-    content = {'epochs': 3, 'train': [{**DRIVE, 'path': 'elsewhere'}, DRIVE]}
+    drives = {'train': [{**DRIVE, 'path': 'elsewhere'}], 'evaluate': [DRIVE]}
+    content = yaml.safe_load(write_settings(data, **drives).read_text())
     picture = run(monkeypatch, data, content, '--dataset', '1')
     assert (picture.max(axis=2) != picture.min(axis=2)).sum() == 1
+    with pytest.raises(InputError, match='settings are not valid: speed'):
+        run(monkeypatch, data, {**content, 'speed': 3})
+
+
+def test_the_command_is_run_as_the_module_of_pairing(data):
+    (data / 'drive.yaml').write_text(yaml.safe_dump(DRIVE))
+    command = [sys.executable, '-m', 'trainer.pairing', data / 'drive.yaml', '--data', data]
+    root = Path(__file__).parents[2]
+    result = subprocess.run(
+        [*command, '--out', data / 'out.png'], cwd=root, capture_output=True, text=True, check=True
+    )
+    assert 'drive/image_02/0000000000: 1 pairs, 0 points hidden' in result.stdout
+    assert (data / 'out.png').is_file()
 
 
 @pytest.mark.parametrize(
