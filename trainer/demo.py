@@ -21,7 +21,6 @@ from reldistill_ros.core.bundle import MANIFEST
 from reldistill_ros.core.errors import InputError, run_command
 from reldistill_ros.core.files import write_json
 from trainer.report import format_number, write_report
-from trainer.settings import CHECKOUT
 
 TRAIN_SWEEPS = 60
 HELD_OUT_SWEEPS = 20
@@ -77,7 +76,7 @@ def run_steps(out: Path, with_ros: bool) -> dict[str, float]:
     for name, command in steps(out, with_ros).items():
         print(f'\n== {name}: python -m {" ".join(command)}', flush=True)
         start = time.monotonic()
-        result = subprocess.run([sys.executable, '-m', *command], cwd=CHECKOUT, check=False)
+        result = subprocess.run([sys.executable, '-m', *command], check=False)
         if result.returncode:
             raise InputError(f'the step "{name}" failed', got=f'exit code {result.returncode}')
         seconds[name] = round(time.monotonic() - start, 1)
