@@ -212,8 +212,11 @@ def main(make_labeller: MakeLabeller = load_labeller) -> None:
     """Run the node; SIGINT and SIGTERM end it with exit code 0."""
     with _told_to_the_user('ROS does not accept the command line'):
         rclpy.init()
+    ended = False
     try:
         ended = spin(SegmentNode(make_labeller))
+    except KeyboardInterrupt:  # before the start, or a second one: ros2 launch passes Ctrl-C on
+        pass
     finally:
         rclpy.try_shutdown()
     if not ended:

@@ -92,6 +92,19 @@ def test_a_signal_ends_the_node_within_two_seconds(launch_node, client, number, 
     assert b'Traceback' not in process.stdout.read()
 
 
+@pytest.mark.parametrize('pause', [0.0, 0.05, 0.3])
+def test_the_second_sigint_that_launch_passes_on_does_no_harm(launch_node, client, pause):
+    process = launch_node('bundle:=x', delay=5.0)
+    client.connect()
+    client.clouds.publish(make_cloud([[0, 0, 0, 0]]))
+    client.spin_until(lambda: False, 0.5)
+    process.send_signal(signal.SIGINT)
+    time.sleep(pause)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(10) == 0
+    assert b'Traceback' not in process.stdout.read()
+
+
 def test_diagnostics_go_on_without_a_clock_and_take_its_time_when_it_comes(launch_node, client):
     launch_node('bundle:=x', 'use_sim_time:=true', 'diagnostics_period:=0.1')
     client.connect()

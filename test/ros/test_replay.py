@@ -89,7 +89,9 @@ def test_labels_without_names_are_refused(tmp_path, labeller):
         run(tmp_path, '--offline')
 
 
-def test_labels_that_the_vocabulary_does_not_know_are_told_before_anything_is_written(tmp_path, labeller):
+def test_labels_that_the_vocabulary_does_not_know_are_told_before_anything_is_written(
+    tmp_path, labeller
+):
     write_bag(tmp_path / 'bag', class_names=('sheep', 'goat', 'cow'))
     with pytest.raises(InputError, match=r'(?s)none of the labels.*sheep'):
         run(tmp_path, '--offline')
