@@ -2,7 +2,6 @@
 # a second run starts at once. `make ROS=0 ...` leaves the ROS 2 wheels out.
 VENV ?= .venv
 ROS ?= 1
-DATA ?= ../shared/data
 SUPPORTED := import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))
 PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.13 python3.10; do \
   $$p -c '$(SUPPORTED)' 2>/dev/null && { echo $$p; break; }; done)
@@ -12,7 +11,7 @@ BIN := $(VENV)/bin
 .PHONY: demo test lint setup clean
 
 demo: setup
-	$(BIN)/python -m trainer.demo --out runs/demo
+	$(BIN)/python -m trainer.demo --out runs/demo $(if $(filter 1,$(ROS)),,--no-ros)
 
 test: setup
 	$(BIN)/python -m pytest
@@ -35,9 +34,8 @@ $(VENV)/.installed: setup.py package.xml Makefile
 
 # There are ROS 2 wheels for Linux on x86_64; elsewhere the node's parts are skipped and say so.
 $(VENV)/.ros: $(VENV)/.installed
-	@$(BIN)/python -m pip install --quiet --editable '.[ros]' \
-	  || echo 'note: no ROS 2 wheels for this platform: the node is left out of demo and tests'
-	@touch $@
+	@$(BIN)/python -m pip install --quiet --editable '.[ros]' && touch $@ \
+	  || echo 'note: the ROS 2 wheels cannot be installed here: the node is left out of demo and tests'
 
 clean:
 	rm -rf $(VENV) runs/demo

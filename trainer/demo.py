@@ -118,10 +118,13 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(prog='python -m trainer.demo', description=__doc__)
     parser.add_argument('--out', type=Path, default=Path('runs/demo'), help='folder to write')
-    out = parser.parse_args().out
-    with_ros = importlib.util.find_spec('rclpy') is not None
-    if not with_ros:
+    parser.add_argument('--no-ros', action='store_true', help='label the bag without the node')
+    arguments = parser.parse_args()
+    out = arguments.out
+    has_ros = importlib.util.find_spec('rclpy') is not None
+    if not has_ros:
         print('rclpy is not installed: the bag will be labelled without the ROS 2 node')
+    with_ros = has_ros and not arguments.no_ros
     make_room(out)
     metrics = collect_metrics(out, run_steps(out, with_ros))
     print_summary(metrics, write_report(out, metrics))
