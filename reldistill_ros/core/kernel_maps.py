@@ -57,20 +57,20 @@ def build_kernel_maps(coords: NDArray[np.int32], num_levels: int = NUM_LEVELS) -
         num_levels: levels of the U-Net; each halves the resolution.
     """
     levels = []
-    for level in range(num_levels):
-        last = level == num_levels - 1
-        levels.append(_level_maps(coords, last))
-        coords = np.zeros((0, 3), np.int32) if last else _coarsen(coords)[0]
-    return tuple(levels)
-
-
-def _level_maps(coords: NDArray[np.int32], last: bool) -> LevelMaps:
+    for _ in range(num_levels - 1):
+        coarse, parent = _coarsen(coords)
+        levels.append(_level_maps(coords, len(coarse), parent))
+        coords = coarse
     empty = np.zeros(0, np.int32)
-    if last:
-        return LevelMaps(coords, _neighbours(coords), empty, empty, np.zeros((8, 0), np.int32))
-    coarse, parent = _coarsen(coords)
+    last = LevelMaps(coords, _neighbours(coords), empty, empty, np.zeros((8, 0), np.int32))
+    return (*levels, last)
+
+
+def _level_maps(
+    coords: NDArray[np.int32], num_coarse: int, parent: NDArray[np.int32]
+) -> LevelMaps:
     child = ((coords & 1) @ np.array([4, 2, 1])).astype(np.int32)
-    down = np.full((8, len(coarse)), len(coords), dtype=np.int32)
+    down = np.full((8, num_coarse), len(coords), dtype=np.int32)
     down[child, parent] = np.arange(len(coords))
     return LevelMaps(coords, _neighbours(coords), parent, child, down)
 

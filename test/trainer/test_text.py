@@ -4,12 +4,11 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from fresh_interpreter import run_python
 
 from reldistill_ros.core.errors import InputError
 from reldistill_ros.core.prompts import prompt_embeddings
@@ -34,16 +33,6 @@ class Run(Settings):
 def build(data_root: Path, **values: object) -> TextEncoder:
     run = parse_settings({'text_encoder': values}, Run, 'run.yaml')
     return build_text_encoder(run.text_encoder, data_root)
-
-
-def run_python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, '-c', code],
-        cwd=ROOT,
-        env=os.environ | environment,
-        capture_output=True,
-        text=True,
-    )
 
 
 # --- MiniLM ------------------------------------------------------------------------------------

@@ -3,25 +3,13 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from fresh_interpreter import run_python
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-def run_python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, '-c', code],
-        cwd=ROOT,
-        env=os.environ | environment,
-        capture_output=True,
-        text=True,
-    )
 
 
 @pytest.mark.skipif(find_spec('open_clip') is None, reason='the clip extra is not installed')
