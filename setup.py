@@ -15,6 +15,7 @@ MAINTAINER = MANIFEST.find('maintainer')
 
 INSTALL_REQUIRES = [
     'numpy',
+    'numba',
     'pydantic>=2',
     'pyyaml',
     'onnxruntime',

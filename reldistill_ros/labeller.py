@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from reldistill_ros.backends.backend import Backend, open_backend
+from reldistill_ros.backends.backend import Backend, Precision, open_backend
 from reldistill_ros.core.bundle import STUDENT_WEIGHTS, TEXT_FEATURES, Bundle, load_bundle
 from reldistill_ros.core.kernel_maps import build_kernel_maps
 from reldistill_ros.core.settings import InputSettings, VoxelSettings
@@ -57,8 +57,14 @@ class Labeller:
         self._temperature = temperature
 
     @classmethod
-    def from_bundle(cls, path: Path, backend: str = 'onnx', num_threads: int = 2) -> Labeller:
-        """Open a bundle in one of the engines.
+    def from_bundle(
+        cls,
+        path: Path,
+        backend: str = 'fused',
+        num_threads: int = 2,
+        precision: Precision = 'float32',
+    ) -> Labeller:
+        """Open a bundle in one of the engines, see `open_backend`.
 
         Raises:
             InputError: the bundle or the engine cannot be had; says why.
@@ -68,7 +74,7 @@ class Labeller:
         # a student that does not see the intensity takes any scale of it
         sees_intensity = 'intensity' in manifest.inputs.features
         return cls(
-            open_backend(bundle, backend, num_threads),
+            open_backend(bundle, backend, num_threads, precision),
             fold_head(bundle.head_weight, bundle.head_bias, bundle.prompt_embeddings),
             voxel=manifest.voxel,
             inputs=manifest.inputs,

@@ -44,7 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sweeps = find_sweeps(bag, options.topic, options.label_topic, options.max_sweeps)
         if options.no_labels:
             sweeps = replace(sweeps, label_topic=None)
-        labeller = Labeller.from_bundle(options.bundle, options.backend, options.num_threads)
+        labeller = Labeller.from_bundle(
+            options.bundle, options.backend, options.num_threads, options.precision
+        )
         intensity_max = choose_intensity_max(options.intensity_max, labeller.intensity_max)
         truth = None
         if sweeps.label_topic is not None:
@@ -67,6 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         'bag': str(options.bag),
         'bundle_revision': labeller.revision,
         'backend': options.backend,
+        'precision': options.precision,
     }
     draw(options.out / 'replay.png', summary, latencies_of(sweeps, scores, recording))
     write_json(options.out / 'replay.json', summary)
@@ -114,6 +117,7 @@ def node_arguments(options: argparse.Namespace) -> list[str]:
     parameters = {
         'bundle': options.bundle.resolve(),
         'backend': options.backend,
+        'precision': options.precision,
         'num_threads': options.num_threads,
         'intensity_max': float(options.intensity_max),
         'diagnostics_period': DIAGNOSTICS_PERIOD,
@@ -149,7 +153,8 @@ def _parser() -> argparse.ArgumentParser:
     add('--no-labels', action='store_true', help='do not compare with the labels of the bag')
     add('--max-sweeps', type=_positive, help='stop after so many sweeps')
     add('--offline', action='store_true', help='label the sweeps without ROS and without a node')
-    add('--backend', default='onnx', help='what runs the student: onnx (default) or torch')
+    add('--backend', default='fused', help='what runs the student: fused (default), onnx or torch')
+    add('--precision', default='float32', help='of backend fused: float32 (default) or bfloat16')
     add('--num-threads', type=_positive, default=2, help='threads of the backend')
     add(
         '--intensity-max',

@@ -61,7 +61,10 @@ def load_labeller(settings: NodeSettings) -> Labeller:
     from reldistill_ros.labeller import Labeller as BundleLabeller
 
     labeller: Labeller = BundleLabeller.from_bundle(
-        Path(settings.bundle), backend=settings.backend, num_threads=settings.num_threads
+        Path(settings.bundle),
+        backend=settings.backend,
+        num_threads=settings.num_threads,
+        precision=settings.precision,
     )
     return labeller
 

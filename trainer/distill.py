@@ -17,7 +17,7 @@ from torch.nn.functional import normalize
 from torch.nn.utils import clip_grad_norm_
 from tqdm import tqdm
 
-from reldistill_ros.backends.torch_maps import PairMaps
+from reldistill_ros.backends.fused_maps import fastest_maps
 from reldistill_ros.core.errors import InputError, run_command
 from reldistill_ros.core.student import Student
 from trainer.batches import Batch, TrainingSweeps, load_batches, steps_per_epoch
@@ -112,7 +112,7 @@ def embed(student: Student, batch: Batch, rows: Tensor, device: torch.device) ->
     """The student's embeddings (P, C), unit rows, of the voxels `rows` (P,)."""
     with torch.autocast(device.type, torch.bfloat16, enabled=device.type == 'cuda'):
         features = student.backbone(
-            torch.from_numpy(batch.feats).to(device), PairMaps(batch.maps, device)
+            torch.from_numpy(batch.feats).to(device), fastest_maps(batch.maps, device)
         )
         embeddings = student.head(features[rows.to(device)])
     return normalize(embeddings.float(), dim=1)

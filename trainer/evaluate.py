@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from reldistill_ros.backends.torch_backend import TorchBackend
+from reldistill_ros.backends.fused_backend import FusedBackend
 from reldistill_ros.core.errors import InputError, run_command
 from reldistill_ros.core.files import write_json
 from reldistill_ros.core.metrics import (
@@ -58,11 +58,12 @@ class LabelledSweep:
 
 
 def make_labeller(trained: TrainedRun) -> Labeller:
-    """The labeller that the robot would run, on the torch backend."""
+    """The labeller that the robot would run."""
     settings = trained.run.settings
     head = trained.student.head
+    weights = {name: value.numpy() for name, value in trained.student.state_dict().items()}
     return Labeller(
-        TorchBackend(trained.student),
+        FusedBackend(weights, settings.network, settings.threads),
         fold_head(head.weight.detach().numpy(), head.bias.detach().numpy(), trained.prompts),
         voxel=settings.voxel,
         inputs=settings.inputs,

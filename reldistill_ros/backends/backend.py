@@ -12,7 +12,8 @@ from reldistill_ros.core.bundle import STUDENT_ONNX, Bundle
 from reldistill_ros.core.errors import InputError
 from reldistill_ros.core.kernel_maps import KernelMaps
 
-BackendName = Literal['onnx', 'torch']
+BackendName = Literal['fused', 'onnx', 'torch']
+Precision = Literal['float32', 'bfloat16']
 
 
 class Backend(Protocol):
@@ -22,12 +23,30 @@ class Backend(Protocol):
         """Input features (V, F) -> point features (V, D); V at least 1."""
 
 
-def open_backend(bundle: Bundle, name: str, num_threads: int) -> Backend:
+def open_backend(
+    bundle: Bundle, name: str, num_threads: int, precision: Precision = 'float32'
+) -> Backend:
     """Load the student of a bundle into an engine.
 
+    Args:
+        bundle: the model.
+        name: `fused` is our own CPU engine and the fastest; `onnx` runs the exported graph in
+            ONNX Runtime; `torch` is the reference.
+        num_threads: of one inference.
+        precision: of the engine's weights and features; only `fused` has another than float32.
+
     Raises:
-        InputError: unknown engine, or its package is not installed.
+        InputError: unknown engine, a precision that the engine or the CPU does not have, or its
+            package is not installed.
     """
+    if name == 'fused':
+        from reldistill_ros.backends.fused_backend import FusedBackend
+
+        return FusedBackend.from_bundle(bundle, num_threads, precision)
+    if precision != 'float32':
+        raise InputError(
+            f'the backend {name} computes in float32 only', got=precision, fix='use backend fused'
+        )
     if name == 'onnx':
         from reldistill_ros.backends.onnx_backend import OnnxBackend
 

@@ -39,6 +39,10 @@ class PairMaps:
         pairs = [(parent, child) for child, parent in self._children[level]]
         return _convolve(x, kernel, pairs, self._sizes[level])
 
+    def linear(self, level: int, x: Tensor, kernel: Tensor) -> Tensor:
+        """See `SparseMaps`."""
+        return x @ kernel
+
 
 class TableMaps:
     """Gather and one product per convolution: the form that exports to any engine.
@@ -65,6 +69,10 @@ class TableMaps:
         _, c_in, c_out = kernel.shape
         children = x @ kernel.permute(1, 0, 2).reshape(c_in, 8 * c_out)  # (U, 8 C_out)
         return children.reshape(-1, c_out).index_select(0, self._up[level])
+
+    def linear(self, level: int, x: Tensor, kernel: Tensor) -> Tensor:
+        """See `SparseMaps`."""
+        return x @ kernel
 
 
 def _gather_product(x: Tensor, kernel: Tensor, table: Tensor) -> Tensor:

@@ -29,7 +29,7 @@ from reldistill_ros.core.settings import (
 )
 from reldistill_ros.core.vocabulary import Vocabulary
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST = 'manifest.json'
 STUDENT_ONNX = 'student.onnx'
 STUDENT_WEIGHTS = 'student.safetensors'
@@ -54,7 +54,9 @@ class Manifest(Settings):
         run: settings of the training run.
         data_hash: sha256 over the ids of the training sweeps.
         git_commit: of the trainer.
-        parity: largest differences between engines, measured at export.
+        parity: per engine, how far it is from the torch student, measured at export: `max_abs_diff`
+            of the point features relative to their largest, `max_abs_diff_cosine` of the cosines
+            to the prompts, `label_agreement` as a share of the voxels.
         files: sha256 of every other file by name.
     """
 
@@ -69,7 +71,7 @@ class Manifest(Settings):
     run: dict[str, Any]
     data_hash: str
     git_commit: str
-    parity: dict[str, float]
+    parity: dict[str, dict[str, float]]
     files: dict[str, str]
 
 

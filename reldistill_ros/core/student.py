@@ -14,16 +14,8 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from reldistill_ros.core.network import NETWORKS
 from reldistill_ros.core.settings import StudentSettings
-
-MINKUNET_PLANES = (32, 32, 64, 128, 256, 256, 128, 96, 96)
-
-# Channels of stem, four encoder and four decoder stages; residual blocks of the eight stages.
-NETWORKS: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
-    'small': ((16, 16, 32, 64, 64, 64, 48, 48, 48), (1, 1, 1, 1, 1, 1, 1, 1)),
-    'minkunet18': (MINKUNET_PLANES, (2, 2, 2, 2, 2, 2, 2, 2)),
-    'minkunet34': (MINKUNET_PLANES, (2, 3, 4, 6, 2, 2, 2, 2)),
-}
 
 
 class SparseMaps(Protocol):
@@ -37,6 +29,9 @@ class SparseMaps(Protocol):
 
     def up(self, level: int, x: Tensor, kernel: Tensor) -> Tensor:
         """Inverse of `down`, back to `level`: (U, C_in) -> (V, C_out)."""
+
+    def linear(self, level: int, x: Tensor, kernel: Tensor) -> Tensor:
+        """1x1x1: x (V, C_in), kernel (C_in, C_out) -> (V, C_out)."""
 
 
 class SparseConv(nn.Module):
@@ -58,8 +53,8 @@ class SparseConv(nn.Module):
         return result
 
 
-class Linear(nn.Module):
-    """1x1x1 convolution (kernel (C_in, C_out)) and batch norm: the shortcut of a block."""
+class Shortcut(nn.Module):
+    """1x1x1 convolution (kernel (C_in, C_out)) and batch norm: the way around a block."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -67,8 +62,8 @@ class Linear(nn.Module):
         self.norm: nn.Module = nn.BatchNorm1d(out_channels)
         nn.init.normal_(self.kernel, std=(1.0 / in_channels) ** 0.5)
 
-    def forward(self, x: Tensor) -> Tensor:
-        result: Tensor = self.norm(x @ self.kernel)
+    def forward(self, x: Tensor, maps: SparseMaps, level: int) -> Tensor:
+        result: Tensor = self.norm(maps.linear(level, x, self.kernel))
         return result
 
 
@@ -80,12 +75,13 @@ class ResidualBlock(nn.Module):
         self.conv1 = SparseConv('submanifold', in_channels, out_channels)
         self.conv2 = SparseConv('submanifold', out_channels, out_channels)
         same = in_channels == out_channels
-        self.shortcut = nn.Identity() if same else Linear(in_channels, out_channels)
+        self.shortcut = None if same else Shortcut(in_channels, out_channels)
 
     def forward(self, x: Tensor, maps: SparseMaps, level: int) -> Tensor:
         y = torch.relu(self.conv1(x, maps, level))
         y = self.conv2(y, maps, level)
-        return torch.relu(y + self.shortcut(x))
+        around = x if self.shortcut is None else self.shortcut(x, maps, level)
+        return torch.relu(y + around)
 
 
 class Stage(nn.Module):
@@ -175,7 +171,7 @@ def fold_batch_norm(module: nn.Module) -> None:
     `norm(x W) = x (W s) + (beta - mean s)` with `s = gamma / sqrt(var + eps)`.
     """
     for layer in module.modules():
-        if isinstance(layer, SparseConv | Linear) and isinstance(layer.norm, nn.BatchNorm1d):
+        if isinstance(layer, SparseConv | Shortcut) and isinstance(layer.norm, nn.BatchNorm1d):
             norm = layer.norm
             assert norm.running_mean is not None
             assert norm.running_var is not None

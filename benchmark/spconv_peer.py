@@ -1,0 +1,166 @@
+# Copyright 2026 The reldistill authors. SPDX-License-Identifier: Apache-2.0
+"""spconv on the CPU as its users write a network: its own modules, which share maps by key.
+
+The student's own backbone is walked; only its layers are exchanged, with the weights copied once
+into spconv's order.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from spconv import pytorch as spconv
+from spconv.core import ConvAlgo
+from spconv.pytorch import ops
+from torch import Tensor, nn
+
+from benchmark.sparse_engines import Job, read_prompts
+from benchmark.sparse_reference import load_student
+from benchmark.sparse_workload import INPUTS, Workload
+from reldistill_ros.core.kernel_maps import NUM_LEVELS
+from reldistill_ros.core.network import Convolution, backbone_convolutions
+from reldistill_ros.core.student import Backbone, Bias, Shortcut, SparseConv, folded_copy
+from reldistill_ros.core.voxels import voxelise
+from reldistill_ros.core.zero_shot import label_cosines, prompt_cosines
+
+# Its backward pass asks for the CUDA stream, on the CPU as well.
+ops.get_current_stream = lambda: 0
+
+# Grids that halve without a rest, so that no voxel at the end loses its parent.
+GRID_MULTIPLE = 2 ** (NUM_LEVELS - 1)
+
+
+class SpconvMaps:
+    """The voxels of every level, and the maps that spconv finds on its way; see `SparseMaps`.
+
+    Args:
+        coords: (V, 3) int32, not negative.
+    """
+
+    def __init__(self, coords: NDArray[np.int32]) -> None:
+        indices = torch.from_numpy(np.pad(coords, ((0, 0), (1, 0))))  # batch index first
+        shape = -(-(coords.max(axis=0) + 1) // GRID_MULTIPLE) * GRID_MULTIPLE
+        self.levels: dict[int, tuple[Tensor, list[int]]] = {0: (indices, shape.tolist())}
+        self._found: dict[str, Any] = {}
+
+    def convolve(self, conv: nn.Module, x: Tensor, layer: Convolution) -> Tensor:
+        """Rows of the layer's source level -> rows of its target level."""
+        indices, shape = self.levels[layer.source_level]
+        result = conv(spconv.SparseConvTensor(x, indices, shape, 1, indice_dict=self._found))
+        self._found = result.indice_dict
+        self.levels[layer.target_level] = result.indices, result.spatial_shape
+        features: Tensor = result.features
+        return features
+
+
+class SpconvLayer(nn.Module):
+    """Stands in for one of the student's layers; a folded batch norm becomes spconv's bias."""
+
+    def __init__(self, ours: SparseConv | Shortcut, layer: Convolution) -> None:
+        super().__init__()
+        folded = isinstance(ours.norm, Bias)
+        self.layer = layer
+        self.conv = _module(layer, folded)
+        self.norm = nn.Identity() if folded else ours.norm
+        self.conv.weight.data.copy_(in_spconv_order(ours.kernel.data))
+        if folded:
+            self.conv.bias.data.copy_(ours.norm.bias)
+
+    def forward(self, x: Tensor, maps: SpconvMaps, level: int) -> Tensor:
+        linear = self.layer.kind == 'linear'
+        rows = self.conv(x) if linear else maps.convolve(self.conv, x, self.layer)
+        result: Tensor = self.norm(rows)
+        return result
+
+
+def _module(layer: Convolution, bias: bool) -> Any:
+    if layer.kind == 'linear':
+        return nn.Linear(layer.c_in, layer.c_out, bias)
+    channels = layer.c_in, layer.c_out
+    options: dict[str, Any] = {'bias': bias, 'algo': ConvAlgo.Native}
+    if layer.kind == 'submanifold':
+        return spconv.SubMConv3d(*channels, 3, indice_key=f'same{layer.level}', **options)
+    options['indice_key'] = f'down{layer.level}'
+    if layer.kind == 'down':
+        return spconv.SparseConv3d(*channels, 2, stride=2, **options)
+    return spconv.SparseInverseConv3d(*channels, 2, **options)
+
+
+def in_spconv_order(kernel: Tensor) -> Tensor:
+    """(K, C_in, C_out) -> (C_out, kx, ky, kz, C_in); a linear one -> (C_out, C_in)."""
+    if kernel.dim() == 2:
+        return kernel.T
+    if len(kernel) == 27:  # x fastest
+        return kernel.unflatten(0, (3, 3, 3)).permute(4, 2, 1, 0, 3)
+    return kernel.unflatten(0, (2, 2, 2)).permute(4, 0, 1, 2, 3)
+
+
+def from_spconv_order(weight: Tensor) -> Tensor:
+    """(C_out, 3, 3, 3, C_in) -> (27, C_in, C_out)."""
+    return weight.permute(3, 2, 1, 4, 0).flatten(0, 2)
+
+
+def exchange_layers(backbone: Backbone, network: str) -> Backbone:
+    """Put spconv's layers in the place of ours."""
+    for layer in backbone_convolutions(network, INPUTS.num_features):
+        ours: Any = backbone.get_submodule(layer.name)
+        backbone.set_submodule(layer.name, SpconvLayer(ours, layer))
+    return backbone
+
+
+def inference_jobs(workload: Workload) -> dict[str, Job]:
+    """See `open_jobs`."""
+    vocabulary, head = read_prompts(workload)
+    backbone = exchange_layers(folded_copy(load_student(workload)).backbone, workload.network)
+    backbone.eval()
+
+    @torch.inference_mode()
+    def forward(feats: NDArray[np.float32], coords: NDArray[np.int32]) -> NDArray[np.float32]:
+        features: Tensor = backbone(torch.from_numpy(feats), SpconvMaps(coords))
+        return features.numpy()
+
+    def label() -> tuple[NDArray[Any], ...]:
+        voxels = voxelise(workload.points, workload.voxel, INPUTS)
+        cosines = prompt_cosines(forward(voxels.feats, voxels.coords), head)
+        labels = label_cosines(cosines, vocabulary.prompt_classes, 1.0)
+        per_voxel = labels.class_ids, labels.probabilities, labels.entropies
+        return tuple(values[voxels.point_to_voxel] for values in per_voxel)
+
+    voxels = workload.voxels
+    return {
+        'maps': lambda: build_maps(voxels.coords),
+        'forward': lambda: forward(voxels.feats, voxels.coords),
+        'labeller': label,
+    }
+
+
+def build_maps(coords: NDArray[np.int32]) -> list[tuple[Tensor, ...]]:
+    """The maps of all levels, as spconv's layers ask for them."""
+    indices, shape = SpconvMaps(coords).levels[0]
+    one, none = [1, 1, 1], [0, 0, 0]
+    found = []
+    for level in range(NUM_LEVELS):
+        where = indices, 1, shape, ConvAlgo.Native
+        found.append(ops.get_indice_pairs(*where, [3, 3, 3], one, none, one, none, True))
+        if level < NUM_LEVELS - 1:
+            two = [2, 2, 2]
+            found.append(ops.get_indice_pairs(*where, two, two, none, one, none, False))
+            indices, shape = found[-1][0], [size // 2 for size in shape]
+    return found
+
+
+def training_jobs(workload: Workload) -> dict[str, Job]:
+    """See `open_jobs`."""
+    student = load_student(workload).train()
+    backbone: Any = exchange_layers(student.backbone, workload.network)
+    feats, coords = torch.from_numpy(workload.voxels.feats), workload.voxels.coords
+
+    def step() -> NDArray[np.float32]:
+        backbone.zero_grad()
+        backbone(feats, SpconvMaps(coords)).square().mean().backward()
+        return from_spconv_order(backbone.stem1.conv.weight.grad).numpy()
+
+    return {'forward_backward': step}
