@@ -65,6 +65,10 @@ class Engine:
     def is_peer(self) -> bool:
         return not self.name.startswith('ours')
 
+    @property
+    def uses_torch(self) -> bool:
+        return self.is_peer or self.name == 'ours-torch'
+
 
 RACE = 'data race: its output is wrong and differs from run to run'
 ENGINES = (

@@ -25,7 +25,7 @@ ROOT = Path(__file__).parent.parent
 WARM_UP = 'small', 'warm-up'  # network and case that load code, caches and thread pools
 TURN_SECONDS = 0.2  # a turn is as many runs as begin in this time
 THREAD_VARIABLES = ('OMP_NUM_THREADS', 'MKL_NUM_THREADS', 'OPENBLAS_NUM_THREADS')
-MEGABYTE = 1024.0  # in the units of /proc
+MEGABYTE = 1000.0  # kB, the unit of /proc
 
 
 class Worker:
@@ -97,39 +97,40 @@ def _take_turn(job: Job, expected: Path) -> dict[str, float | None]:
 
 
 def _memory(field: str) -> float:
-    """Resident memory in MB: `VmRSS` now, `VmHWM` at most so far."""
+    """Resident memory in MB: `VmRSS` now, `VmHWM` at most since the last `_forget_peak`."""
     status = Path('/proc/self/status').read_text(encoding='utf-8')
     return float(status.split(f'{field}:')[1].split()[0]) / MEGABYTE
+
+
+def _forget_peak() -> None:
+    Path('/proc/self/clear_refs').write_text('5', encoding='utf-8')
 
 
 def _serve(engine: Engine, task: Task, workload: Workload) -> None:
     """Answer on what stdout is at the start; whatever libraries print goes to stderr."""
     answers = os.fdopen(os.dup(1), 'w', buffering=1)
     os.dup2(2, 1)
-    _limit_torch(engine)
+    if engine.uses_torch or task == 'training':
+        import torch
+
+        torch.set_num_threads(engine.num_threads)
     network, case = WARM_UP
     for job in open_jobs(engine, task, Workload(workload.folder, case, network)).values():
         job()
-    workload.voxels  # noqa: B018  reads the sweep, which is not the engine's memory
+    workload.load()
     gc.collect()
     before = _memory('VmRSS')
     jobs = open_jobs(engine, task, workload)
+    gc.collect()
+    _forget_peak()  # loading holds weights twice, in some engines thrice
     peak_mb = {}
-    for mode, job in jobs.items():  # each needs what the one before it needs, and more
+    for mode, job in jobs.items():  # none needs less than the one before it
         job()
         peak_mb[mode] = _memory('VmHWM') - before
     for line in sys.stdin:
         mode = line.strip()
         result = _take_turn(jobs[mode], workload.expected_path(mode))
         answers.write(json.dumps({**result, 'peak_mb': peak_mb[mode]}) + '\n')
-
-
-def _limit_torch(engine: Engine) -> None:
-    """Before torch itself reads the environment differently."""
-    if engine.is_peer or 'torch' in engine.name:
-        import torch
-
-        torch.set_num_threads(engine.num_threads)
 
 
 def main() -> None:

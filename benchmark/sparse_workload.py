@@ -63,6 +63,10 @@ class Workload:
     def maps(self) -> KernelMaps:
         return build_kernel_maps(self.voxels.coords)
 
+    def load(self) -> None:
+        """Read and voxelise the sweep now."""
+        _ = self.voxels
+
     def expected_path(self, mode: str) -> Path:
         """Where lies what a run in this mode should return."""
         return self.folder / f'{self.case}.{self.network}.{mode}.npy'

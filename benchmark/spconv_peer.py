@@ -57,17 +57,14 @@ class SpconvMaps:
 
 
 class SpconvLayer(nn.Module):
-    """Stands in for one of the student's layers; a folded batch norm becomes spconv's bias."""
+    """Stands in for one of the student's layers."""
 
     def __init__(self, ours: SparseConv | Shortcut, layer: Convolution) -> None:
         super().__init__()
-        folded = isinstance(ours.norm, Bias)
         self.layer = layer
-        self.conv = _module(layer, folded)
-        self.norm = nn.Identity() if folded else ours.norm
+        self.conv = _module(layer)
         self.conv.weight.data.copy_(in_spconv_order(ours.kernel.data))
-        if folded:
-            self.conv.bias.data.copy_(ours.norm.bias)
+        self.norm = InPlaceBias(ours.norm.bias) if isinstance(ours.norm, Bias) else ours.norm
 
     def forward(self, x: Tensor, maps: SpconvMaps, level: int) -> Tensor:
         linear = self.layer.kind == 'linear'
@@ -76,11 +73,22 @@ class SpconvLayer(nn.Module):
         return result
 
 
-def _module(layer: Convolution, bias: bool) -> Any:
-    if layer.kind == 'linear':
-        return nn.Linear(layer.c_in, layer.c_out, bias)
+class InPlaceBias(nn.Module):
+    """A folded batch norm; spconv's own bias is for CUDA and for training only."""
+
+    def __init__(self, bias: Tensor) -> None:
+        super().__init__()
+        self.bias = bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.add_(self.bias)
+
+
+def _module(layer: Convolution) -> Any:
     channels = layer.c_in, layer.c_out
-    options: dict[str, Any] = {'bias': bias, 'algo': ConvAlgo.Native}
+    if layer.kind == 'linear':
+        return nn.Linear(*channels, bias=False)
+    options: dict[str, Any] = {'bias': False, 'algo': ConvAlgo.Native}
     if layer.kind == 'submanifold':
         return spconv.SubMConv3d(*channels, 3, indice_key=f'same{layer.level}', **options)
     options['indice_key'] = f'down{layer.level}'

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from reldistill_ros.core.compiled import as_kernel_array, compiled
+
 TINY = 1e-12
 
 
@@ -85,14 +87,57 @@ def label_cosines(
         prompt_classes: (M,), class of each prompt, ascending, none missing.
         temperature: of the softmax over the classes' best cosines.
     """
-    starts = np.flatnonzero(np.diff(prompt_classes, prepend=-1))
-    scores = np.maximum.reduceat(cosines, starts, axis=1) / temperature  # (V, K)
-    scores -= scores.max(axis=1, keepdims=True)
-    weights = np.exp(scores)
-    probabilities = weights / weights.sum(axis=1, keepdims=True)
-    entropies = -np.sum(probabilities * np.log(probabilities + TINY), axis=1)
-    return Labels(
-        scores.argmax(axis=1).astype(np.uint8),
-        probabilities.max(axis=1),
-        np.maximum(entropies, 0).astype(np.float32),
+    labels = Labels(
+        np.empty(len(cosines), np.uint8),
+        np.empty(len(cosines), np.float32),
+        np.empty(len(cosines), np.float32),
     )
+    first = np.flatnonzero(np.diff(prompt_classes, prepend=-1))
+    _label_rows(
+        as_kernel_array(cosines, np.float32),
+        np.append(first, len(prompt_classes)),
+        np.float32(1 / temperature),
+        (labels.class_ids, labels.probabilities, labels.entropies),
+    )
+    return labels
+
+
+@compiled()
+def _label_rows(
+    cosines: NDArray[np.float32],
+    bounds: NDArray[np.int64],
+    scale: np.float32,
+    labels: tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32]],
+) -> None:
+    """The entropy of a softmax over scores s with sum Z is `log Z - sum_i p_i s_i`."""
+    class_ids, probabilities, entropies = labels
+    num_classes = len(bounds) - 1
+    scores = np.empty(num_classes, np.float32)
+    for row in range(len(cosines)):
+        best = _class_scores(cosines[row], bounds, scores)
+        highest = scores[best]
+        total = weighted = np.float32(0)
+        for i in range(num_classes):
+            score = (scores[i] - highest) * scale
+            weight = np.exp(score)
+            total += weight
+            weighted += weight * score
+        class_ids[row] = best
+        probabilities[row] = 1 / total
+        entropies[row] = max(np.log(total) - weighted / total, np.float32(0))
+
+
+@compiled()
+def _class_scores(
+    cosines: NDArray[np.float32], bounds: NDArray[np.int64], scores: NDArray[np.float32]
+) -> int:
+    """Write the best cosine of each class; returns the best class."""
+    best = 0
+    for i in range(len(scores)):
+        score = cosines[bounds[i]]
+        for prompt in range(bounds[i] + 1, bounds[i + 1]):
+            score = max(score, cosines[prompt])
+        scores[i] = score
+        if score > scores[best]:
+            best = i
+    return best
