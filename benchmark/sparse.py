@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from datetime import date
 from pathlib import Path
-from statistics import median, quantiles
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -59,29 +59,29 @@ def measure(workload: Workload, engines: Sequence[Engine], num_runs: int) -> lis
                 results.append(worker.run(mode))
     flops = count_flops(workload.network, workload.maps)
     return [
-        _row(workload, worker.engine, mode, results, flops.get(mode))
+        {
+            'case': workload.case,
+            'network': workload.network,
+            'engine': worker.engine.name,
+            'mode': mode,
+            'dtype': worker.engine.dtype,
+            **_statistics(results, flops.get(mode)),
+            'peak_mb': worker.peak_mb[mode],
+            'note': worker.engine.note,
+        }
         for (worker, mode), results in zip(jobs, turns)
     ]
 
 
-def _row(
-    workload: Workload, engine: Engine, mode: str, results: list[Row], flops: float | None
-) -> Row:
-    seconds = [result['seconds'] for result in results]
-    errors = [e for result in results if (e := result['relative_error']) is not None]
-    low, _, high = quantiles(seconds, n=4, method='inclusive') if len(seconds) > 1 else seconds * 3
+def _statistics(turns: Sequence[Row], flops: float | None) -> Row:
+    seconds = [turn['seconds'] for turn in turns]
+    errors = [turn['relative_error'] for turn in turns if turn['relative_error'] is not None]
+    low, high = np.percentile(seconds, [25, 75])
     return {
-        'case': workload.case,
-        'network': workload.network,
-        'engine': engine.name,
-        'mode': mode,
-        'dtype': engine.dtype,
         'median_s': median(seconds),
-        'iqr_s': high - low,
-        'peak_mb': results[0]['peak_mb'],
+        'iqr_s': float(high - low),
         'gflops': flops / median(seconds) / 1e9 if flops else None,
         'relative_error': max(errors, default=None),
-        'note': engine.note,
     }
 
 

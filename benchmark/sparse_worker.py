@@ -29,12 +29,18 @@ MEGABYTE = 1000.0  # kB, the unit of /proc
 
 
 class Worker:
-    """The parent's side of the process.
+    """The parent's side of the process; made when the process is ready.
 
     Args:
         engine: to run.
         task: which of its modes.
         workload: sweep and student; the folder holds those of `WARM_UP` as well.
+
+    Raises:
+        RuntimeError: the process has ended; it said why on stderr.
+
+    Attributes:
+        peak_mb: most resident memory by mode, above what libraries and input take.
     """
 
     def __init__(self, engine: Engine, task: Task, workload: Workload) -> None:
@@ -52,6 +58,8 @@ class Worker:
             text=True,
         )
 
+        self.peak_mb: dict[str, float] = self._answer()  # when it is ready
+
     def run(self, mode: str) -> dict[str, Any]:
         """Run a mode for a turn; see `_take_turn`.
 
@@ -59,17 +67,17 @@ class Worker:
             RuntimeError: the process has ended; it said why on stderr.
         """
         assert self._process.stdin is not None
+        self._process.stdin.write(f'{mode}\n')
+        self._process.stdin.flush()
+        return self._answer()
+
+    def _answer(self) -> dict[str, Any]:
         assert self._process.stdout is not None
-        try:
-            self._process.stdin.write(f'{mode}\n')
-            self._process.stdin.flush()
-        except BrokenPipeError:
-            pass  # the answer is missing, too
-        answer = self._process.stdout.readline()
-        if not answer:
+        line = self._process.stdout.readline()
+        if not line:
             raise RuntimeError(f'{self.engine.name} ended with code {self._process.wait()}')
-        result: dict[str, Any] = json.loads(answer)
-        return result
+        answer: dict[str, Any] = json.loads(line)
+        return answer
 
     def close(self) -> None:
         """End the process."""
@@ -127,10 +135,11 @@ def _serve(engine: Engine, task: Task, workload: Workload) -> None:
     for mode, job in jobs.items():  # none needs less than the one before it
         job()
         peak_mb[mode] = _memory('VmHWM') - before
+    answers.write(json.dumps(peak_mb) + '\n')
     for line in sys.stdin:
         mode = line.strip()
         result = _take_turn(jobs[mode], workload.expected_path(mode))
-        answers.write(json.dumps({**result, 'peak_mb': peak_mb[mode]}) + '\n')
+        answers.write(json.dumps(result) + '\n')
 
 
 def main() -> None:

@@ -19,6 +19,7 @@ from trainer.augment import augment_image, augment_points
 from trainer.datasets.sample import CameraImage, Dataset, Sample
 from trainer.pairing import pair_points
 from trainer.settings import RunSettings
+from trainer.superpixels import MOST_SEGMENTS, Superpixels, segments_at
 
 Draw = tuple[int, int]  # epoch and index of a sweep
 NO_ROWS = np.zeros(0, np.int64)
@@ -35,6 +36,8 @@ class Batch:
         images: augmented images.
         pixels: per image (P_i, 2) float32.
         voxel_rows: (P,) voxel of each pair, image after image.
+        segments: (P,) int64 superpixel of each pair, no id in two images; None where the pairs
+            were prepared without.
     """
 
     sample_ids: tuple[str, ...]
@@ -43,19 +46,26 @@ class Batch:
     images: tuple[CameraImage, ...]
     pixels: tuple[NDArray[np.float32], ...]
     voxel_rows: NDArray[np.int64]
+    segments: NDArray[np.int64] | None = None
 
 
 class TrainingSweeps(TorchDataset[Batch]):
     """All sweeps of the training drives, varied by epoch.
 
     With `balance_drives` an epoch goes several times through the shorter drives, so that each
-    drive counts about the same. A draw depends on seed, epoch and index alone, so a resumed run sees what an uninterrupted
-    one would, whatever the number of workers.
+    drive counts about the same. A draw depends on seed, epoch and index alone, so a resumed run
+    sees what an uninterrupted one would, whatever the number of workers.
     """
 
-    def __init__(self, datasets: Sequence[Dataset], settings: RunSettings) -> None:
+    def __init__(
+        self,
+        datasets: Sequence[Dataset],
+        settings: RunSettings,
+        superpixels: Superpixels | None = None,
+    ) -> None:
         self._datasets = datasets
         self._settings = settings
+        self._superpixels = superpixels
         longest = max(len(dataset) for dataset in datasets)
         self._index = [
             (number, position)
@@ -75,24 +85,39 @@ class TrainingSweeps(TorchDataset[Batch]):
     def __getitem__(self, draw: Draw) -> Batch:
         epoch, index = draw
         rng = np.random.default_rng([self._settings.seed, epoch, index])
-        return prepare_sweep(self.sample(index), self._settings, rng)
+        return prepare_sweep(self.sample(index), self._settings, rng, self._superpixels)
 
 
-def prepare_sweep(sample: Sample, settings: RunSettings, rng: np.random.Generator) -> Batch:
-    """Pair, augment and voxelise a sweep, and draw its share of the batch's candidates."""
+def prepare_sweep(
+    sample: Sample,
+    settings: RunSettings,
+    rng: np.random.Generator,
+    superpixels: Superpixels | None = None,
+) -> Batch:
+    """Pair, augment and voxelise a sweep, and draw its share of the batch's candidates.
+
+    With superpixels, which are found in the images as they were, all pairs are kept.
+    """
     points, kept = augment_points(sample.points, settings.augment, rng)
     points[~kept] = np.nan  # keeps the order, which the pairs refer to
     voxels = voxelise(points, settings.voxel, settings.inputs)
-    images, pixels, rows = [], [], []
-    for image in sample.images:
+    images, pixels, rows, segments = [], [], [], []
+    for number, image in enumerate(sample.images):
         pairs = pair_points(sample.points, image, settings.pairing)
+        original = image.image
         image, moved, inside = augment_image(image, pairs.pixels, settings.augment, rng)
         voxel = voxels.point_to_voxel[pairs.point_indices]
         keep = np.flatnonzero(inside & (voxel >= 0))
         images.append(image)
         pixels.append(moved[keep])
         rows.append(voxel[keep].astype(np.int64))
-    chosen = _draw_pairs(rows, settings.candidates // settings.batch_size, rng)
+        if superpixels is not None:
+            found = segments_at(superpixels(original), pairs.pixels[keep])
+            segments.append(found + number * MOST_SEGMENTS)
+    if superpixels is None:
+        chosen = _draw_pairs(rows, settings.candidates // settings.batch_size, rng)
+    else:
+        chosen = [np.arange(len(r)) for r in rows]
     return Batch(
         (sample.sample_id,),
         voxels.feats,
@@ -100,6 +125,7 @@ def prepare_sweep(sample: Sample, settings: RunSettings, rng: np.random.Generato
         tuple(images),
         tuple(p[c] for p, c in zip(pixels, chosen)),
         np.concatenate([NO_ROWS, *(r[c] for r, c in zip(rows, chosen))]),
+        None if superpixels is None else np.concatenate([NO_ROWS, *segments]),
     )
 
 
@@ -126,7 +152,16 @@ def collate(sweeps: Sequence[Batch]) -> Batch:
         tuple(image for sweep in sweeps for image in sweep.images),
         tuple(pixels for sweep in sweeps for pixels in sweep.pixels),
         np.concatenate([sweep.voxel_rows + start for sweep, start in zip(sweeps, starts)]),
+        _stack_segments(sweeps),
     )
+
+
+def _stack_segments(sweeps: Sequence[Batch]) -> NDArray[np.int64] | None:
+    """Superpixels of all sweeps; each image has its own range of ids."""
+    starts = MOST_SEGMENTS * np.cumsum([0, *(len(sweep.images) for sweep in sweeps)])
+    pairs = zip(sweeps, starts)
+    found = [sweep.segments + start for sweep, start in pairs if sweep.segments is not None]
+    return np.concatenate(found) if found else None
 
 
 def steps_per_epoch(num_sweeps: int, batch_size: int) -> int:

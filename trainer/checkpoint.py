@@ -4,8 +4,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -81,6 +84,17 @@ def load_student(path: Path, student: nn.Module) -> Tensor:
     return tensors[EMBEDDING_MEAN]
 
 
+def read_embedding_size(path: Path) -> int:
+    """Dimension C of the embeddings of the student in a checkpoint.
+
+    Raises:
+        InputError: no checkpoint, or not readable.
+    """
+    with _open(path) as file:
+        (size,) = file.get_slice(EMBEDDING_MEAN).get_shape()
+    return int(size)
+
+
 def load_optimiser(path: Path, optimiser: torch.optim.Optimizer) -> Progress:
     """Load the optimiser's state in place and return where the run stood."""
     tensors, progress = _read(path)
@@ -93,17 +107,24 @@ def load_optimiser(path: Path, optimiser: torch.optim.Optimizer) -> Progress:
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], Progress]:
+    with _open(path) as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        metadata = file.metadata()
+    return tensors, Progress(**json.loads(metadata['progress']))
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[Any]:
+    """A checkpoint's safetensors file, or an `InputError` that says what is wrong with it."""
     if not path.is_file():
         raise InputError(
             'there is no checkpoint', where=path, fix='train first: python -m trainer.distill'
         )
     try:
         with safe_open(path, framework='pt') as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            metadata = file.metadata()
+            yield file
     except SafetensorError as error:
         raise InputError('the checkpoint cannot be read', where=path, got=error) from error
-    return tensors, Progress(**json.loads(metadata['progress']))
 
 
 def _with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -23,21 +23,36 @@ from reldistill_ros.core.student import Student
 from trainer.batches import Batch, TrainingSweeps, load_batches, steps_per_epoch
 from trainer.checkpoint import Progress, load_optimiser, load_student, save_checkpoint
 from trainer.collapse import CollapseGuard
-from trainer.losses import contrastive_loss, relational_terms, similarity_loss
+from trainer.gather import gather_pairs
+from trainer.losses import (
+    anchor_weights,
+    contrastive_loss,
+    pool_segments,
+    relational_terms,
+    similarity_loss,
+    tolerant_contrastive_loss,
+)
 from trainer.metrics_log import MetricsLog
 from trainer.optimiser import make_optimiser, set_learning_rate
 from trainer.pairing import check_calibration
 from trainer.run import Run, create_run, differing_keys, resume_run
-from trainer.settings import LossSettings, RunSettings
+from trainer.settings import (
+    ContrastiveSettings,
+    LossSettings,
+    RunSettings,
+    SimilaritySettings,
+    SuperpixelLossSettings,
+)
 from trainer.stop import StoppedError, StopRequest, stop_on_signal
+from trainer.superpixels import Superpixels
 from trainer.supervision import (
     FEWEST_PAIRS,
+    Supervision,
     draw_balanced,
     measure_teacher,
     no_pairs,
     teacher_features,
 )
-from trainer.teachers.build import build_text_encoder
 
 
 def distill(run: Run, resume: bool, stop: StopRequest) -> None:
@@ -49,17 +64,17 @@ def distill(run: Run, resume: bool, stop: StopRequest) -> None:
     settings = run.settings
     torch.set_num_threads(settings.threads)
     device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
-    encoder = build_text_encoder(settings.text, run.data_root)
+    encoder = run.build_encoder()
     teacher = run.build_teacher(encoder)
     datasets = run.open_training()
     for dataset in datasets:
         check_calibration(dataset, settings.pairing)
-    sweeps = TrainingSweeps(datasets, settings)
-    student = run.new_student(encoder.embedding_size).to(device).train()
+    sweeps = TrainingSweeps(datasets, settings, find_superpixels(run))
+    student = run.new_student(teacher.embedding_size).to(device).train()
     optimiser = make_optimiser(student, settings.optimiser)
     per_epoch = steps_per_epoch(len(sweeps), settings.batch_size)
     total = settings.epochs * per_epoch
-    fingerprint = run.fingerprint(datasets, encoder)
+    fingerprint = run.fingerprint(datasets, encoder, teacher)
     if resume:
         mean, progress = restore(run.checkpoint, student, optimiser, fingerprint)
     else:
@@ -70,13 +85,14 @@ def distill(run: Run, resume: bool, stop: StopRequest) -> None:
     with closing(MetricsLog(run.folder, progress.step)) as log:
         for step, batch in enumerate(bar, progress.step):
             lr = set_learning_rate(optimiser, settings.optimiser, step / total)
-            target, rows = draw_pairs(*teacher_features(teacher, batch, mean), settings, step)
+            candidates = teacher_features(teacher, batch, mean)
+            target, rows, segments = draw_pairs(candidates, settings, step)
             if len(target) < FEWEST_PAIRS:
                 skip(progress, batch, per_epoch)
             else:
                 target = target.to(device)
                 embeddings = embed(student, batch, rows, device)
-                terms = loss_terms(settings.loss, embeddings, target)
+                terms = loss_terms(settings.loss, embeddings, target, segments)
                 loss = torch.stack(list(terms.values())).sum()
                 optimiser.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
@@ -99,13 +115,21 @@ def distill(run: Run, resume: bool, stop: StopRequest) -> None:
         print(f'{progress.skipped} of {total} batches had no pairs and were left out')
 
 
-def draw_pairs(
-    target: Tensor, rows: Tensor, settings: RunSettings, step: int
-) -> tuple[Tensor, Tensor]:
-    """The step's share (P, C), (P,) of the candidate pairs."""
+def find_superpixels(run: Run) -> Superpixels | None:
+    """Superpixels for the losses that compare them."""
+    loss = run.settings.loss
+    if not isinstance(loss, SuperpixelLossSettings):
+        return None
+    return Superpixels(loss.superpixels, run.data_root)
+
+
+def draw_pairs(candidates: Supervision, settings: RunSettings, step: int) -> Supervision:
+    """The step's share of the candidate pairs; superpixels take in all of theirs."""
+    if candidates.segments is not None:
+        return candidates
     rng = np.random.default_rng([settings.seed, step])
-    drawn = draw_balanced(target, settings.pairs, settings.pair_balance, rng)
-    return target[drawn], rows[drawn]
+    drawn = draw_balanced(candidates.features, settings.pairs, settings.pair_balance, rng)
+    return Supervision(candidates.features[drawn], candidates.rows[drawn], None)
 
 
 def embed(student: Student, batch: Batch, rows: Tensor, device: torch.device) -> Tensor:
@@ -118,13 +142,35 @@ def embed(student: Student, batch: Batch, rows: Tensor, device: torch.device) ->
     return normalize(embeddings.float(), dim=1)
 
 
-def loss_terms(settings: LossSettings, student: Tensor, teacher: Tensor) -> dict[str, Tensor]:
-    """The weighted terms of the run's loss by name; their sum is the loss."""
-    if settings.kind == 'similarity':
-        return {'similarity': similarity_loss(student, teacher)}
-    if settings.kind == 'contrastive':
-        return {'contrastive': contrastive_loss(student, teacher, settings.temperature)}
-    terms = relational_terms(student, teacher)
+def loss_terms(
+    settings: LossSettings, student: Tensor, teacher: Tensor, segments: Tensor | None = None
+) -> dict[str, Tensor]:
+    """The weighted terms of the run's loss by name; their sum is the loss.
+
+    Args:
+        settings: which loss.
+        student: (P, C), unit rows.
+        teacher: (P, C), unit rows.
+        segments: (P,) superpixel of each pair, to compare superpixels rather than pairs.
+    """
+    if segments is not None:
+        segments = segments.to(student.device)
+        student, teacher = pool_segments(student, segments), pool_segments(teacher, segments)
+    student, teacher = gather_pairs(student, teacher)
+    if isinstance(settings, SimilaritySettings):
+        return {settings.kind: similarity_loss(student, teacher)}
+    if isinstance(settings, ContrastiveSettings | SuperpixelLossSettings):
+        tolerant = settings.kind == 'st_slidr'
+        contrast = tolerant_contrastive_loss if tolerant else contrastive_loss
+        return {settings.kind: contrast(student, teacher, settings.temperature)}
+    terms = relational_terms(
+        student,
+        teacher,
+        anchor_weights(teacher) if settings.anchor_weights else None,
+        cross_diagonal=settings.cross_diagonal,
+        cross_off_diagonal=settings.cross_off_diagonal,
+        intra=settings.intra_weight > 0,
+    )
     return {
         'cross_diagonal': terms.cross_diagonal,
         'cross_off_diagonal': terms.cross_off_diagonal,

@@ -1,5 +1,8 @@
 # Copyright 2026 The reldistill authors. SPDX-License-Identifier: Apache-2.0
-"""Zero-shot evaluation of a trained run: `python -m trainer.evaluate RUN_FOLDER`."""
+"""Zero-shot evaluation of a trained run: `python -m trainer.evaluate RUN_FOLDER`.
+
+`--corruptions` also evaluates it on damaged sweeps, see `trainer.corruptions`.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +18,8 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from reldistill_ros.backends.fused_backend import FusedBackend
-from reldistill_ros.core.errors import InputError, run_command
+from reldistill_ros.backends.fused_maps import fastest_backend
+from reldistill_ros.core.errors import run_command
 from reldistill_ros.core.files import write_json
 from reldistill_ros.core.metrics import (
     accuracy,
@@ -29,10 +32,12 @@ from reldistill_ros.core.prompts import center
 from reldistill_ros.core.vocabulary import IGNORE_INDEX, Vocabulary
 from reldistill_ros.core.zero_shot import fold_head, label_cosines
 from reldistill_ros.labeller import Labeller
+from trainer.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from trainer.datasets.sample import Dataset, Sample
 from trainer.pairing import pair_points
 from trainer.pictures import save_birds_eye, save_confusion, save_overlay
 from trainer.run import Run, TrainedRun, load_trained, open_run
+from trainer.splits import true_classes
 from trainer.teachers.teacher import Teacher
 
 EVALUATION = 'evaluation'
@@ -61,9 +66,8 @@ def make_labeller(trained: TrainedRun) -> Labeller:
     """The labeller that the robot would run."""
     settings = trained.run.settings
     head = trained.student.head
-    weights = {name: value.numpy() for name, value in trained.student.state_dict().items()}
     return Labeller(
-        FusedBackend(weights, settings.network, settings.threads),
+        fastest_backend(trained.student),
         fold_head(head.weight.detach().numpy(), head.bias.detach().numpy(), trained.prompts),
         voxel=settings.voxel,
         inputs=settings.inputs,
@@ -85,11 +89,10 @@ def label_sweeps(trained: TrainedRun, datasets: list[Dataset]) -> Iterator[Label
         table = run.vocabulary.label_table(dataset.name, dataset.label_names)
         for index in tqdm(range(len(dataset)), desc=f'evaluate {dataset.name}', unit='sweep'):
             sample = dataset[index]
-            if sample.labels is None:
-                raise InputError('the sweep has no labels', where=sample.sample_id)
+            truth = true_classes(sample, table)
             student = labeller(sample.points).class_ids
             seen = _label_with_teacher(teacher, sample, trained)
-            yield LabelledSweep(sample, table[sample.labels], student, seen)
+            yield LabelledSweep(sample, truth, student, seen)
 
 
 def _label_with_teacher(
@@ -109,8 +112,10 @@ def _label_with_teacher(
     return labels
 
 
-def evaluate(trained: TrainedRun, datasets: list[Dataset], out: Path) -> dict[str, Any]:
-    """Evaluate a run and write metrics and pictures.
+def evaluate(
+    trained: TrainedRun, datasets: list[Dataset], out: Path, corruptions: bool = False
+) -> dict[str, Any]:
+    """Evaluate a run, on damaged sweeps too if wanted, and write metrics and pictures.
 
     mIoU is the mean over the classes that the truth holds, over all labelled points of the
     sweeps; the teacher is scored on the points it sees, and the student once more on those.
@@ -137,9 +142,34 @@ def evaluate(trained: TrainedRun, datasets: list[Dataset], out: Path) -> dict[st
         if index in pictured:
             _save_pictures(sweep, trained.run, out, f'{pictured.index(index)}')
     metrics = summarise(totals, vocabulary)
+    if corruptions:
+        metrics['corruptions'] = evaluate_corrupted(trained, datasets)
     save_confusion(totals['zero_shot'], vocabulary.class_names, out / 'confusion.png')
     write_json(out / METRICS, metrics)
     return metrics
+
+
+def evaluate_corrupted(
+    trained: TrainedRun, datasets: list[Dataset]
+) -> dict[str, dict[str, float | None]]:
+    """Zero-shot mIoU by corruption and severity, over the labelled points that remain."""
+    labeller, vocabulary = make_labeller(trained), trained.run.vocabulary
+    num_classes = len(vocabulary.classes)
+    cases = [(name, severity) for name in CORRUPTIONS for severity in SEVERITIES]
+    totals = {case: np.zeros((num_classes, num_classes + 1), np.int64) for case in cases}
+    for dataset in datasets:
+        table = vocabulary.label_table(dataset.name, dataset.label_names)
+        for index in tqdm(range(len(dataset)), desc=f'corrupt {dataset.name}', unit='sweep'):
+            sample = dataset[index]
+            truth = true_classes(sample, table)
+            for case in cases:
+                points, rows = corrupt(
+                    sample.points, *case, seed=trained.run.settings.seed, index=index
+                )
+                labels = labeller(points).class_ids
+                totals[case] += confusion_matrix(truth[rows], labels, num_classes)
+    scores = {case: finite_or_none(mean_iou(total)) for case, total in totals.items()}
+    return {name: {str(s): scores[name, s] for s in SEVERITIES} for name in CORRUPTIONS}
 
 
 def summarise(totals: dict[str, NDArray[np.int64]], vocabulary: Vocabulary) -> dict[str, Any]:
@@ -196,11 +226,15 @@ def main() -> None:
         '--data', type=Path, help='folder that the paths of the settings start from'
     )
     parser.add_argument('--out', type=Path, help='folder to write; RUN/evaluation by default')
+    parser.add_argument(
+        '--corruptions', action='store_true', help='label damaged sweeps, too; takes a while'
+    )
     arguments = parser.parse_args()
     run = open_run(arguments.run, arguments.data)
     torch.set_num_threads(run.settings.threads)
     trained = load_trained(run)
-    metrics = evaluate(trained, run.open_evaluation(), arguments.out or run.folder / EVALUATION)
+    out = arguments.out or run.folder / EVALUATION
+    metrics = evaluate(trained, run.open_evaluation(), out, arguments.corruptions)
     print(json.dumps(metrics, indent=2))
 
 

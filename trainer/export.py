@@ -34,7 +34,7 @@ from trainer.provenance import git_commit
 from trainer.run import VOCABULARY, Run, TrainedRun, data_hash, load_trained, open_run
 
 PARITY_TOLERANCE = 1e-4
-NUM_PARITY_SWEEPS = 3
+NUM_PARITY_SWEEPS = 3  # of each drive
 
 
 @dataclass(frozen=True)
@@ -77,8 +77,11 @@ def export(trained: TrainedRun, out: Path, num_threads: int) -> dict[str, dict[s
 
 
 def parity_inputs(run: Run, datasets: Sequence[Dataset]) -> list[ParityInput]:
-    """Real sweeps of the run, and a single voxel."""
-    sweeps = [datasets[0][i].points for i in range(min(NUM_PARITY_SWEEPS, len(datasets[0])))]
+    """Real sweeps of every drive of the run, and a single voxel."""
+    sweeps = []
+    for dataset in datasets:
+        chosen = np.linspace(0, len(dataset) - 1, NUM_PARITY_SWEEPS).astype(int)
+        sweeps.extend(dataset[index].points for index in np.unique(chosen).tolist())
     single = sweeps[0][len(sweeps[0]) // 2 :][:1]
     inputs = []
     for points in (*sweeps, single):

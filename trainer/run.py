@@ -21,7 +21,7 @@ from reldistill_ros.core.prompts import center, prompt_embeddings
 from reldistill_ros.core.settings import StudentSettings, load_settings
 from reldistill_ros.core.student import Student
 from reldistill_ros.core.vocabulary import Vocabulary
-from trainer.checkpoint import CHECKPOINT, load_student
+from trainer.checkpoint import CHECKPOINT, load_student, read_embedding_size
 from trainer.datasets.open import open_dataset
 from trainer.datasets.sample import Dataset
 from trainer.provenance import provenance
@@ -62,19 +62,27 @@ class Run:
     def checkpoint(self) -> Path:
         return self.folder / CHECKPOINT
 
-    def fingerprint(self, datasets: Sequence[Dataset], encoder: TextEncoder) -> dict[str, str]:
+    def fingerprint(
+        self, datasets: Sequence[Dataset], encoder: TextEncoder | None, teacher: Teacher
+    ) -> dict[str, str]:
         """What decides the result, by part."""
         settings = self.settings.model_dump_json(exclude=MAY_CHANGE)
         parts = {
             'settings': hashlib.sha256(settings.encode()).hexdigest(),
             'training sweeps': data_hash(datasets),
-            'text encoder': encoder.name,
+            'text encoder': encoder.name if encoder else 'none',
+            'teacher': teacher.name,
         }
         if isinstance(self.settings.teacher, LabelMapSettings):
             parts['vocabulary of the teacher'] = sha256_of(self.folder / TEACHER_VOCABULARY)
         return parts
 
-    def build_teacher(self, encoder: TextEncoder) -> Teacher:
+    def build_encoder(self) -> TextEncoder | None:
+        """Build the text encoder; None where the teacher knows no words."""
+        text = self.settings.text
+        return None if text is None else build_text_encoder(text, self.data_root)
+
+    def build_teacher(self, encoder: TextEncoder | None) -> Teacher:
         """Build the teacher; a 2D network's classes are those copied into the folder."""
         settings = self.settings.teacher
         if isinstance(settings, LabelMapSettings):
@@ -214,13 +222,36 @@ class TrainedRun:
     prompts: NDArray[np.float32]
 
 
-def load_trained(run: Run) -> TrainedRun:
-    """Load the last checkpoint and embed the words."""
-    encoder = build_text_encoder(run.settings.text, run.data_root)
-    student = run.new_student(encoder.embedding_size)
+def load_distilled(run: Run) -> tuple[Student, NDArray[np.float32]]:
+    """Load the last checkpoint of any run, also of one whose teacher knows no words.
+
+    Returns:
+        The student in evaluation mode, and the mean (C,) that teacher features are centred with.
+    """
+    student = run.new_student(read_embedding_size(run.checkpoint))
     mean = load_student(run.checkpoint, student).numpy()
+    return student.eval(), mean
+
+
+def load_trained(run: Run) -> TrainedRun:
+    """Load the last checkpoint and embed the words.
+
+    Raises:
+        InputError: the run's teacher knows no words.
+    """
+    encoder = run.build_encoder()
+    if encoder is None:
+        raise InputError(
+            'the run has no text space: its teacher knows no words',
+            where=run.folder,
+            expected='for zero-shot labels and for export, a teacher in a text space: kind '
+            'label_maps or clip',
+            got=f'kind {run.settings.teacher.kind}',
+            fix='train a classifier on labels instead: python -m trainer.few_shot --help',
+        )
+    student, mean = load_distilled(run)
     prompts = center(prompt_embeddings(run.vocabulary, encoder), mean)
-    return TrainedRun(run, student.eval(), encoder, mean, prompts)
+    return TrainedRun(run, student, encoder, mean, prompts)
 
 
 def _find_vocabularies(settings: RunSettings, data_root: Path) -> dict[str, Path]:

@@ -4,32 +4,74 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from reldistill_ros.core.settings import InputSettings, Settings, VoxelSettings
 from trainer.augment import AugmentSettings
 from trainer.datasets.open import DatasetSettings
 from trainer.pairing import PairingSettings
-from trainer.teachers.build import TeacherSettings, TextEncoderSettings
+from trainer.superpixels import SuperpixelSettings
+from trainer.teachers.build import FeatureTeacherSettings, TeacherSettings, TextEncoderSettings
 
 CANDIDATES_PER_PAIR = 4
 CHECKOUT = Path(__file__).resolve().parent.parent
 
 
-class LossSettings(Settings):
-    """Which loss, and its weights.
+class SimilaritySettings(Settings):
+    """Each point reproduces its own pixel; see `trainer.losses.similarity_loss`."""
 
-    Attributes:
-        kind: `similarity`, `contrastive` or `relational`, see `trainer.losses`.
-        temperature: of the contrastive loss.
-        intra_weight: weight of the intra-modal term of the relational loss.
+    kind: Literal['similarity']
+
+
+class ContrastiveSettings(Settings):
+    """PPKT: the other pairs are negatives; see `trainer.losses.contrastive_loss`."""
+
+    kind: Literal['contrastive']
+    temperature: float = Field(default=0.07, gt=0)
+
+
+class SuperpixelLossSettings(Settings):
+    """`slidr`: contrastive between superpixels; `st_slidr`: the same, tolerant of its own kind.
+
+    All pairs of a sweep are pooled, so `pairs` and `pair_balance` of the run play no part. See
+    `trainer.losses.contrastive_loss` and `trainer.losses.tolerant_contrastive_loss`.
     """
 
-    kind: Literal['similarity', 'contrastive', 'relational']
+    kind: Literal['slidr', 'st_slidr']
     temperature: float = Field(default=0.07, gt=0)
+    superpixels: SuperpixelSettings = SuperpixelSettings()
+
+
+class RelationalSettings(Settings):
+    """The student reproduces the teacher's relations; see `trainer.losses.relational_terms`.
+
+    Attributes:
+        cross_diagonal: whether each point reproduces its own pixel.
+        cross_off_diagonal: whether student to teacher reproduces teacher to teacher.
+        intra_weight: how much it counts that student to student reproduces teacher to teacher;
+            0 leaves the term out.
+        anchor_weights: whether rows of rarer kinds count more.
+    """
+
+    kind: Literal['relational']
+    cross_diagonal: bool = True
+    cross_off_diagonal: bool = True
     intra_weight: float = Field(default=1.0, ge=0)
+    anchor_weights: bool = False
+
+    @model_validator(mode='after')
+    def _a_term_is_left(self) -> RelationalSettings:
+        if not (self.cross_diagonal or self.cross_off_diagonal or self.intra_weight):
+            raise ValueError('all terms of the relational loss are switched off')
+        return self
+
+
+LossSettings = Annotated[
+    SimilaritySettings | ContrastiveSettings | SuperpixelLossSettings | RelationalSettings,
+    Field(discriminator='kind'),
+]
 
 
 class OptimiserSettings(Settings):
@@ -58,6 +100,7 @@ class RunSettings(Settings):
 
     Attributes:
         network: widths and depths of the student.
+        text: text encoder whose space the teacher shares; none for a teacher without words.
         vocabulary: YAML of the classes it is evaluated and exported with: absolute, or relative
             to the data root, or else to the project's `config/` folder.
         center: subtract the teacher's mean feature from teacher and prompts and renormalise.
@@ -77,7 +120,7 @@ class RunSettings(Settings):
     network: Literal['small', 'minkunet18', 'minkunet34']
     voxel: VoxelSettings
     inputs: InputSettings
-    text: TextEncoderSettings
+    text: TextEncoderSettings | None = None
     teacher: TeacherSettings
     vocabulary: Path
     center: bool = False
@@ -95,6 +138,24 @@ class RunSettings(Settings):
     pair_balance: float = Field(default=0.5, ge=0, le=1)
     workers: int = Field(default=1, ge=0)
     threads: int = Field(default=2, gt=0)
+
+    @model_validator(mode='after')
+    def _teacher_fits(self) -> RunSettings:
+        if not isinstance(self.teacher, FeatureTeacherSettings):
+            if self.text is None:
+                raise ValueError(f'a teacher of kind {self.teacher.kind} needs `text`')
+            return self
+        if self.text is not None:
+            raise ValueError(
+                f'a teacher of kind {self.teacher.kind} knows no words: remove `text`'
+            )
+        varies = self.augment.crop < 1 or self.augment.flip_image
+        if self.teacher.cache and varies:
+            raise ValueError(
+                'kept features serve unchanged images: set augment.crop: 1 and '
+                'augment.flip_image: false, or remove teacher.cache'
+            )
+        return self
 
     @property
     def candidates(self) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,32 +16,47 @@ from reldistill_ros.core.errors import InputError
 from reldistill_ros.core.files import write_json
 from reldistill_ros.core.prompts import center
 from trainer.batches import Batch, TrainingSweeps
+from trainer.blockwise import count_votes
+from trainer.losses import SAME_KIND
 from trainer.run import Run
 from trainer.teachers.teacher import Teacher
 
 TEACHER_STATISTICS = 'teacher.json'
 SWEEPS_FOR_STATISTICS = 16
 NUM_VOTERS = 512
-SAME_KIND = 0.5  # cosine
 FEWEST_PAIRS = 2  # with one there are no relations
 
 
-def teacher_features(
-    teacher: Teacher, batch: Batch, mean: NDArray[np.float32]
-) -> tuple[Tensor, Tensor]:
+class Supervision(NamedTuple):
+    """The pairs that the teacher says something about.
+
+    Attributes:
+        features: (P, C), the teacher's centred unit rows.
+        rows: (P,) voxel of each.
+        segments: (P,) superpixel of each, or None.
+    """
+
+    features: Tensor
+    rows: Tensor
+    segments: Tensor | None
+
+
+def teacher_features(teacher: Teacher, batch: Batch, mean: NDArray[np.float32]) -> Supervision:
     """The teacher's centred features at the paired pixels.
 
-    Returns:
-        Features (P', C), unit rows, and the voxel (P',) of each; pixels that carry no
-        supervision are left out, so P' may be 0.
+    Pixels that carry no supervision are left out, possibly all.
     """
     pairs = zip(batch.images, batch.pixels)
     found = [teacher(image).at(pixels) for image, pixels in pairs if len(pixels)]
     empty = np.zeros((0, teacher.embedding_size), np.float32)
     features = np.concatenate([empty, *found])
     supervised = features.any(axis=1)
-    rows = torch.from_numpy(batch.voxel_rows[supervised])
-    return torch.from_numpy(center(features[supervised], mean)), rows
+    segments = None if batch.segments is None else torch.from_numpy(batch.segments[supervised])
+    return Supervision(
+        torch.from_numpy(center(features[supervised], mean)),
+        torch.from_numpy(batch.voxel_rows[supervised]),
+        segments,
+    )
 
 
 def no_pairs(sample_ids: Sequence[str]) -> InputError:
@@ -70,8 +86,7 @@ def draw_balanced(features: Tensor, num: int, balance: float, rng: np.random.Gen
     if len(features) <= num:
         return torch.arange(len(features))
     sample = torch.from_numpy(rng.permutation(len(features))[:NUM_VOTERS])
-    cosines = features @ features[sample].T  # (P, NUM_VOTERS)
-    votes = torch.where(cosines >= SAME_KIND, cosines, 0).sum(dim=1).clamp(min=1).double()
+    votes = count_votes(features, features[sample], SAME_KIND).clamp(min=1).double()
     weights = votes.numpy() ** -balance
     chosen = rng.choice(len(features), num, replace=False, p=weights / weights.sum())
     return torch.from_numpy(np.sort(chosen))
@@ -93,7 +108,7 @@ def measure_teacher(run: Run, teacher: Teacher, sweeps: TrainingSweeps) -> NDArr
     skipped: list[str] = []
     for index in order[:SWEEPS_FOR_STATISTICS]:
         sweep = sweeps[0, index]
-        features = teacher_features(teacher, sweep, zeros)[0].numpy()
+        features = teacher_features(teacher, sweep, zeros).features.numpy()
         if len(features) < FEWEST_PAIRS:
             skipped.extend(sweep.sample_ids)
         else:

@@ -137,6 +137,7 @@ class Student(nn.Module):
 
     def __init__(self, settings: StudentSettings, num_features: int) -> None:
         super().__init__()
+        self.network = settings.network
         self.backbone = Backbone(settings, num_features)
         self.head = nn.Linear(NETWORKS[settings.network][0][-1], settings.embedding_size)
 

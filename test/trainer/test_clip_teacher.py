@@ -21,13 +21,12 @@ from trainer.datasets.sample import CameraImage
 from trainer.open_clip_text import OpenClipEncoder, load_open_clip
 from trainer.teachers.build import ClipTeacherSettings, build_teacher
 from trainer.teachers.clip import (
-    ClipFeatures,
     ClipTeacher,
     dense_features,
     embed_patches,
     positions_for,
-    scaled_size,
 )
+from trainer.teachers.patches import PatchFeatures, scaled_size
 from trainer.teachers.teacher import is_inside
 from trainer.torchvision_ops import make_torchvision_importable
 
@@ -171,14 +170,14 @@ def test_positions_of_another_size_keep_their_directions():
 def test_the_image_keeps_its_aspect_ratio_to_the_nearest_patch(
     image_size: tuple[int, int], expected: tuple[int, int]
 ):
-    assert scaled_size(image_size, 224, (16, 16)) == expected
+    assert scaled_size(image_size, 224, 16) == expected
 
 
 @given(st.integers(16, 3000), st.integers(16, 3000), st.integers(1, 40))
 def test_scaled_sizes_are_whole_patches_and_at_most_half_a_patch_off(
     height: int, width: int, short: int
 ):
-    scaled = scaled_size((height, width), short * 14, (14, 14))
+    scaled = scaled_size((height, width), short * 14, 14)
     scale = short * 14 / min(height, width)
     assert min(scaled) == short * 14
     assert all(side % 14 == 0 for side in scaled)
@@ -216,7 +215,7 @@ def test_features_at_the_centre_of_a_patch_are_those_of_the_patch(encoder: OpenC
 def test_features_between_two_patches_are_their_mean_direction():
     patches = torch.zeros(1, 2, 1, 2)
     patches[0, 0, 0, 0] = patches[0, 1, 0, 1] = 1
-    dense = ClipFeatures(patches, (16, 32))
+    dense = PatchFeatures(patches, (16, 32))
     rows = dense.at(np.array([[7.5, 7.5], [15.5, 7.5], [23.5, 7.5], [0, 0], [31, 15]]))
     np.testing.assert_allclose(
         rows, [[1, 0], [np.sqrt(0.5), np.sqrt(0.5)], [0, 1], [1, 0], [0, 1]], atol=1e-6
@@ -263,7 +262,7 @@ def test_teacher_and_words_share_one_space_through_build(encoder: OpenClipEncode
 
 
 def test_a_short_side_that_cuts_a_patch_is_refused(encoder: OpenClipEncoder):
-    with pytest.raises(InputError, match=r'(?s)multiple of 8.*got: 225.*short_side: 224'):
+    with pytest.raises(InputError, match=r'(?s)multiple of 8.*got: 225.*set 224'):
         ClipTeacher(encoder, short_side=225)
 
 

@@ -257,7 +257,7 @@ def test_a_clip_teacher_in_another_text_space_is_refused(tmp_path: Path):
 @pytest.mark.parametrize(
     ('values', 'problem'),
     [
-        ({'kind': 'dino'}, 'teacher: Input tag .dino.'),
+        ({'kind': 'sam'}, 'teacher: Input tag .sam.'),
         ({'kind': 'label_maps'}, 'vocabulary: Field required'),
         ({'kind': 'label_maps', 'vocabulary': 'a', 'min_confidence': 2}, 'less than or equal'),
         ({'kind': 'clip', 'short_side': 0}, 'short_side: Input should be greater'),

@@ -13,7 +13,10 @@ from reldistill_ros.core.settings import Settings, load_settings
 from reldistill_ros.core.vocabulary import Vocabulary
 from trainer.open_clip_text import OpenClipEncoder, load_open_clip
 from trainer.teachers.clip import ClipTeacher
+from trainer.teachers.dino import load_dino
 from trainer.teachers.label_maps import LabelMapTeacher
+from trainer.teachers.onnx_features import OnnxNetwork, find_graph
+from trainer.teachers.patches import PatchTeacher, Rgb
 from trainer.teachers.teacher import Teacher
 from trainer.text import MinilmEncoder, TableEncoder, TextEncoder
 
@@ -74,10 +77,65 @@ class ClipTeacherSettings(Settings):
     device: Device = 'cpu'
 
 
+class DinoSettings(Settings):
+    """A self-supervised vision transformer of timm, without words.
+
+    Attributes:
+        model: timm's name, such as `vit_small_patch14_dinov2.lvd142m`.
+        weights: safetensors file, absolute or relative to the data root; null for those that
+            timm downloads.
+        short_side: the image is scaled, its aspect ratio kept, until its shorter side has this
+            many pixels: a multiple of the patch size. More is finer and slower.
+        cache: folder to keep features in, absolute or relative to the data root; null for none.
+            It serves unchanged images alone: `augment.crop: 1`, `augment.flip_image: false`.
+    """
+
+    kind: Literal['dino']
+    model: str
+    weights: Path | None = None
+    short_side: int = Field(gt=0)
+    cache: Path | None = None
+    device: Device = 'cpu'
+
+
+class OnnxFeatureSettings(Settings):
+    """Patch features out of an ONNX graph, without words.
+
+    Attributes:
+        path: the graph; absolute, or relative to the data root or to `package`.
+        package: installed Python package that carries the graph, by its import name.
+        tensor: name of the patch features in the graph, its output or an inner one.
+        input_size: shorter side of the scaled image, or [height, width] to squeeze it to where
+            the graph takes one size only; multiples of the patch size.
+        patch_size: edge of a patch in pixels.
+        prefix_tokens: class and register tokens before the patches.
+        mean: of RGB from 0 to 1 that the weights were trained with.
+        std: likewise.
+        threads: of one inference.
+        cache: see `DinoSettings`.
+    """
+
+    kind: Literal['onnx_features']
+    path: Path
+    package: str | None = Field(default=None, pattern=r'^[A-Za-z_]\w*$')
+    tensor: str
+    input_size: Annotated[int, Field(gt=0)] | tuple[int, int]
+    patch_size: int = Field(gt=0)
+    prefix_tokens: int = Field(default=1, ge=0)
+    mean: Rgb
+    std: Rgb
+    threads: int = Field(default=1, gt=0)
+    cache: Path | None = None
+
+
 TextEncoderSettings = Annotated[
     OpenClipSettings | MinilmSettings | TableSettings, Field(discriminator='kind')
 ]
-TeacherSettings = Annotated[LabelMapSettings | ClipTeacherSettings, Field(discriminator='kind')]
+FeatureTeacherSettings = DinoSettings | OnnxFeatureSettings
+TeacherSettings = Annotated[
+    LabelMapSettings | ClipTeacherSettings | DinoSettings | OnnxFeatureSettings,
+    Field(discriminator='kind'),
+]
 
 
 def build_text_encoder(settings: TextEncoderSettings, data_root: Path) -> TextEncoder:
@@ -95,12 +153,28 @@ def build_text_encoder(settings: TextEncoderSettings, data_root: Path) -> TextEn
     return MinilmEncoder()
 
 
-def build_teacher(settings: TeacherSettings, encoder: TextEncoder, data_root: Path) -> Teacher:
-    """Build the teacher that a run file names, in the space of the text encoder.
+def build_teacher(
+    settings: TeacherSettings, encoder: TextEncoder | None, data_root: Path
+) -> Teacher:
+    """Build the teacher that a run file names, in the space of the text encoder if it has one.
 
     Raises:
-        InputError: a bad vocabulary, or an encoder whose space the teacher does not share.
+        InputError: a bad vocabulary, an encoder whose space the teacher does not share, or
+            weights or a graph that cannot be had.
     """
+    if isinstance(settings, DinoSettings):
+        weights = data_root / settings.weights if settings.weights else None
+        dino = load_dino(settings.model, weights, device=settings.device)
+        cache = data_root / settings.cache if settings.cache else None
+        return PatchTeacher(dino, size=settings.short_side, cache=cache)
+    if isinstance(settings, OnnxFeatureSettings):
+        return _build_onnx(settings, data_root)
+    if encoder is None:
+        raise InputError(
+            'the teacher needs a text encoder',
+            where=f'teacher kind: {settings.kind}',
+            fix='set `text` in the settings of the run',
+        )
     if isinstance(settings, ClipTeacherSettings):
         return ClipTeacher(
             _clip_encoder(encoder), short_side=settings.short_side, device=settings.device
@@ -113,6 +187,22 @@ def build_teacher(settings: TeacherSettings, encoder: TextEncoder, data_root: Pa
         min_confidence=settings.min_confidence,
         mix_confidence=settings.mix_confidence,
     )
+
+
+def _build_onnx(settings: OnnxFeatureSettings, data_root: Path) -> PatchTeacher:
+    patch, size = settings.patch_size, settings.input_size
+    network = OnnxNetwork(
+        find_graph(settings.path, settings.package, data_root),
+        tensor=settings.tensor,
+        patch_size=patch,
+        prefix_tokens=settings.prefix_tokens,
+        mean=settings.mean,
+        std=settings.std,
+        size=(2 * patch, 3 * patch) if isinstance(size, int) else size,
+        num_threads=settings.threads,
+    )
+    cache = data_root / settings.cache if settings.cache else None
+    return PatchTeacher(network, size=size, cache=cache)
 
 
 def find_vocabulary(path: Path, data_root: Path) -> Path:

@@ -3,18 +3,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 
 from reldistill_ros.core.errors import InputError, import_extra
 from trainer.datasets.sample import CameraImage
 from trainer.open_clip_text import OpenClipEncoder, check_device
-from trainer.teachers.teacher import is_inside
+from trainer.teachers.patches import (
+    PatchFeatures,
+    check_short_side,
+    scale_image,
+    scaled_size,
+)
 
 
 class ClipTeacher:
@@ -35,7 +37,7 @@ class ClipTeacher:
         check_device(device)
         visual = encoder.model.visual
         _check_plain_vit(encoder.name, visual)
-        _check_short_side(short_side, visual.patch_size)
+        check_short_side(short_side, visual.patch_size[0])
         self.name = f'maskclip/{encoder.name}/{short_side}'
         self.embedding_size = encoder.embedding_size
         self.short_side = short_side
@@ -44,41 +46,11 @@ class ClipTeacher:
         self._mean, self._std = _normalisation(encoder.model, device)
 
     @torch.no_grad()
-    def __call__(self, image: CameraImage) -> ClipFeatures:
+    def __call__(self, image: CameraImage) -> PatchFeatures:
         size = image.image.shape[:2]
-        pixels = torch.from_numpy(image.image.copy()).to(self.device)
-        pixels = pixels.permute(2, 0, 1)[None].float() / 255  # (1, 3, H, W)
-        target = scaled_size(size, self.short_side, self.visual.patch_size)
-        # Pillow's bicubic filter, which CLIP was trained with, clips what overshoots.
-        scaled = F.interpolate(pixels, target, mode='bicubic', antialias=True).clamp(0, 1)
-        return ClipFeatures(dense_features(self.visual, (scaled - self._mean) / self._std), size)
-
-
-@dataclass(frozen=True)
-class ClipFeatures:
-    """The teacher's features of one image.
-
-    Attributes:
-        patches: (1, C, h, w) unit length along C, covers the image edge to edge.
-        image_size: H, W of the camera image.
-    """
-
-    patches: torch.Tensor
-    image_size: tuple[int, int]
-
-    def at(self, pixels: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Features (P, C) at pixels (P, 2), bilinear between the centres of patches."""
-        inside = is_inside(pixels, self.image_size)
-        features = np.zeros((len(pixels), self.patches.shape[1]), dtype=np.float32)
-        height, width = self.image_size
-        # grid_sample counts from -1 to 1, edge to edge.
-        grid = (pixels[inside].astype(np.float64) + 0.5) * 2 / np.array([width, height]) - 1
-        grid_tensor = torch.from_numpy(grid).to(self.patches)[None, None]  # (1, 1, P, 2)
-        sampled = F.grid_sample(
-            self.patches, grid_tensor, padding_mode='border', align_corners=False
-        )
-        features[inside] = F.normalize(sampled[0, :, 0].T, dim=1).cpu().numpy()
-        return features
+        target = scaled_size(size, self.short_side, self.visual.patch_size[0])
+        scaled = scale_image(image.image, target, self.device)
+        return PatchFeatures(dense_features(self.visual, (scaled - self._mean) / self._std), size)
 
 
 def dense_features(visual: Any, pixels: torch.Tensor) -> torch.Tensor:
@@ -130,17 +102,6 @@ def positions_for(
     return torch.cat([positions[:1], scaled.flatten(2)[0].T])
 
 
-def scaled_size(
-    image_size: tuple[int, int], short_side: int, patch_size: tuple[int, int]
-) -> tuple[int, int]:
-    """Size (H, W) with the short side as asked and the other to the nearest whole patch."""
-    scale = short_side / min(image_size)
-    height, width = (
-        max(1, round(side * scale / patch)) * patch for side, patch in zip(image_size, patch_size)
-    )
-    return height, width
-
-
 def _only_itself(tokens: torch.Tensor) -> torch.Tensor:
     """Additive attention mask (L, L): softmax over the one logit left is exactly 1."""
     mask = torch.full((tokens.shape[1],) * 2, -torch.inf, device=tokens.device)
@@ -162,16 +123,4 @@ def _check_plain_vit(name: str, visual: Any) -> None:
             where=name,
             expected='no attention pooling: for example ViT-B-16 or ViT-L-14',
             got=type(visual).__name__,
-        )
-
-
-def _check_short_side(short_side: int, patch_size: tuple[int, int]) -> None:
-    patch = patch_size[0]
-    if short_side % patch:
-        nearest = max(1, round(short_side / patch)) * patch
-        raise InputError(
-            'short_side is not a whole number of patches',
-            expected=f'a multiple of {patch}',
-            got=short_side,
-            fix=f'set short_side: {nearest}',
         )

@@ -1,5 +1,5 @@
 # Copyright 2026 The reldistill authors. SPDX-License-Identifier: Apache-2.0
-"""What a 2D teacher is: an image in, unit features in the text space at any pixel out."""
+"""What a 2D teacher is: an image in, unit features at any pixel out."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ class DenseFeatures(Protocol):
 
 
 class Teacher(Protocol):
-    """A frozen 2D network whose features lie in the space of a text encoder.
+    """A frozen 2D network whose features lie in the space of a text encoder, or in its own.
 
     Attributes:
-        name: identifies network, weights and text space.
+        name: identifies network, weights and space.
         embedding_size: C.
     """
 
