@@ -30,7 +30,7 @@ NUM_RUNS = 10
 MATRIX_SIZE = 2048
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic
 def _multiply_add_chains(_: Any, steps: Any, scale: Any) -> Any:
     """Sum over `CHAINS` vectors of what `steps` updates `total = total * scale + scale` give."""
 

@@ -16,7 +16,8 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import load_file, safe_open
+from safetensors import safe_open
+from safetensors.numpy import load_file
 
 from benchmark.sparse_workload import INPUTS, Workload
 from reldistill_ros.backends.backend import Backend, Precision
@@ -108,7 +109,13 @@ def _inference_jobs(engine: Engine, workload: Workload) -> dict[str, Job]:
     read_maps = _map_reader(engine)
     vocabulary, head = read_prompts(workload)
     labeller = Labeller(
-        backend, head, voxel=workload.voxel, inputs=INPUTS, vocabulary=vocabulary, temperature=1.0
+        backend,
+        head,
+        voxel=workload.voxel,
+        inputs=INPUTS,
+        vocabulary=vocabulary,
+        temperature=1.0,
+        num_threads=engine.num_threads,
     )
     return {
         'maps': lambda: read_maps(build_kernel_maps(coords)),
@@ -154,11 +161,12 @@ def _training_jobs(engine: Engine, workload: Workload) -> dict[str, Job]:
     as_maps = FusedMaps if engine.name == 'ours-fused' else PairMaps
     student = load_student(workload).train()
     feats, coords = torch.from_numpy(workload.voxels.feats), workload.voxels.coords
+    output_gradient = torch.from_numpy(workload.output_gradient)
 
     def step() -> NDArray[np.float32]:
         student.zero_grad()
         maps = as_maps(build_kernel_maps(coords))
-        student.backbone(feats, maps).square().mean().backward()
+        student.backbone(feats, maps).backward(output_gradient)
         gradient = student.backbone.stem1.kernel.grad
         assert gradient is not None
         return gradient.numpy()

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
 from reldistill_ros.core.files import replacing
 
@@ -118,35 +119,44 @@ def _line(row: Row, title: str, base: float | None, results: dict[str, Any]) -> 
 def save_plot(results: dict[str, Any], path: Path) -> None:
     """Draw the times of forward and training, one row of panels for each workload."""
     workloads = _workloads(results['rows'])
-    figure = Figure(figsize=(11, 0.8 + 2.3 * len(workloads)), layout='constrained')
-    panels = figure.subplots(len(workloads), len(PLOTTED_MODES), squeeze=False)
+    figure = Figure(figsize=(11, 1.2 + 2.2 * len(workloads)), layout='constrained')
+    panels = figure.subplots(len(workloads), len(PLOTTED_MODES), squeeze=False, sharey='row')
     for axes, (case, network) in zip(panels, workloads):
+        rows = [r for r in results['rows'] if (r['case'], r['network']) == (case, network)]
         for panel, mode in zip(axes, PLOTTED_MODES):
-            rows = [
-                row
-                for row in results['rows']
-                if (row['case'], row['network'], row['mode']) == (case, network, mode)
-            ]
-            _draw_panel(panel, rows)
-            panel.set_title(
-                f'{network}, {case} beams: {MODE_TITLES[mode]}', fontsize=10, loc='left'
-            )
+            _draw_panel(panel, rows, mode)
+            title = f'{network}, {case} beams: {MODE_TITLES[mode]}'
+            panel.set_title(title, fontsize=10, loc='left')
+        axes[0].invert_yaxis()
     for panel in panels[-1]:
-        panel.set_xlabel('ms per sweep, map building included', fontsize=9)
+        panel.set_xlabel('ms, map building included', fontsize=9)
+    kinds = {'ours': OURS, 'peer': PEER, 'peer with a data race: wrong output': WRONG}
+    patches = [Patch(color=color, label=label) for label, color in kinds.items()]
+    figure.legend(
+        handles=patches, loc='outside upper left', ncols=len(kinds), frameon=False, fontsize=9
+    )
     figure.savefig(path, dpi=DPI, format='png')
 
 
-def _draw_panel(panel: Axes, rows: Sequence[Row]) -> None:
-    times = [1e3 * row['median_s'] for row in rows]
-    names = [row['engine'] + (' *' if row['note'] else '') for row in rows]
-    base = next((1e3 * row['median_s'] for row in rows if row['engine'] == BASELINE), None)
-    bars = panel.barh(names, times, color=[_color(row) for row in rows], height=0.7)
-    labels = [f'{t:.0f} ms' + (f'  {base / t:.1f}x' if base else '') for t in times]
-    panel.bar_label(bars, labels, padding=4, fontsize=8)
-    panel.invert_yaxis()
-    panel.set_xlim(0, 1.3 * max(times, default=1))
+def _draw_panel(panel: Axes, rows: Sequence[Row], mode: str) -> None:
+    """Bars of one mode; an engine without it keeps its place."""
+    by_name = {row['engine']: row for row in rows if row['mode'] == mode}
+    names = list(dict.fromkeys(row['engine'] for row in rows))
+    times = [1e3 * by_name[name]['median_s'] if name in by_name else 0.0 for name in names]
+    colors = [_color(by_name[name]) if name in by_name else PEER for name in names]
+    bars = panel.barh(names, times, color=colors, height=0.7)
+    base = 1e3 * by_name[BASELINE]['median_s'] if BASELINE in by_name else None
+    panel.bar_label(bars, [_bar_label(t, base) for t in times], padding=4, fontsize=8)
+    panel.set_xlim(0, 1.45 * max(times) or 1)
     panel.tick_params(labelsize=9, length=0)
     panel.spines[['top', 'right', 'left']].set_visible(False)
+
+
+def _bar_label(milliseconds: float, base: float | None) -> str:
+    if not milliseconds:
+        return 'inference only'
+    ratio = f'  {base / milliseconds:.1f}x {BASELINE}' if base else ''
+    return f'{milliseconds:.0f} ms{ratio}'
 
 
 def _color(row: Row) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reldistill_ros.core.kernel_maps import KernelMaps, build_kernel_maps
-from reldistill_ros.core.network import Convolution, backbone_convolutions
+from reldistill_ros.core.network import NETWORKS, Convolution, backbone_convolutions
 from reldistill_ros.core.settings import InputSettings, VoxelSettings
 from reldistill_ros.core.voxels import Voxels, voxelise
 
@@ -63,9 +63,19 @@ class Workload:
     def maps(self) -> KernelMaps:
         return build_kernel_maps(self.voxels.coords)
 
+    @cached_property
+    def output_gradient(self) -> NDArray[np.float32]:
+        """What the backward pass starts from (V, D).
+
+        Noise, because batch norm takes nearly all of the gradient of a plain sum or square away,
+        and the rest is rounding.
+        """
+        shape = len(self.voxels.coords), NETWORKS[self.network][0][-1]
+        return np.random.default_rng(0).standard_normal(shape, np.float32)
+
     def load(self) -> None:
-        """Read and voxelise the sweep now."""
-        _ = self.voxels
+        """Read the sweep and make what belongs to it now."""
+        _ = self.voxels, self.output_gradient
 
     def expected_path(self, mode: str) -> Path:
         """Where lies what a run in this mode should return."""

@@ -102,8 +102,8 @@ def in_spconv_order(kernel: Tensor) -> Tensor:
     if kernel.dim() == 2:
         return kernel.T
     if len(kernel) == 27:  # x fastest
-        return kernel.unflatten(0, (3, 3, 3)).permute(4, 2, 1, 0, 3)
-    return kernel.unflatten(0, (2, 2, 2)).permute(4, 0, 1, 2, 3)
+        return kernel.reshape(3, 3, 3, *kernel.shape[1:]).permute(4, 2, 1, 0, 3)
+    return kernel.reshape(2, 2, 2, *kernel.shape[1:]).permute(4, 0, 1, 2, 3)
 
 
 def from_spconv_order(weight: Tensor) -> Tensor:
@@ -165,10 +165,11 @@ def training_jobs(workload: Workload) -> dict[str, Job]:
     student = load_student(workload).train()
     backbone: Any = exchange_layers(student.backbone, workload.network)
     feats, coords = torch.from_numpy(workload.voxels.feats), workload.voxels.coords
+    output_gradient = torch.from_numpy(workload.output_gradient)
 
     def step() -> NDArray[np.float32]:
         backbone.zero_grad()
-        backbone(feats, SpconvMaps(coords)).square().mean().backward()
+        backbone(feats, SpconvMaps(coords)).backward(output_gradient)
         return from_spconv_order(backbone.stem1.conv.weight.grad).numpy()
 
     return {'forward_backward': step}

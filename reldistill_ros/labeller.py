@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reldistill_ros.backends.backend import Backend, Precision, open_backend
+from reldistill_ros.backends.fused_linear import FusedLinear
 from reldistill_ros.core.bundle import STUDENT_WEIGHTS, TEXT_FEATURES, Bundle, load_bundle
 from reldistill_ros.core.kernel_maps import build_kernel_maps
 from reldistill_ros.core.settings import InputSettings, VoxelSettings
@@ -17,9 +18,9 @@ from reldistill_ros.core.voxels import voxelise
 from reldistill_ros.core.zero_shot import (
     FoldedHead,
     Labels,
+    cosines_of,
     fold_head,
     label_cosines,
-    prompt_cosines,
 )
 
 
@@ -33,6 +34,7 @@ class Labeller:
         inputs: the input features.
         vocabulary: the classes.
         temperature: of the probabilities.
+        num_threads: of the folded head.
         intensity_max: raw intensity that counts as 1; None where only the user can say it.
         revision: short name of weights and words.
     """
@@ -46,13 +48,16 @@ class Labeller:
         inputs: InputSettings,
         vocabulary: Vocabulary,
         temperature: float,
+        num_threads: int,
         intensity_max: float | None = None,
         revision: str = '',
     ) -> None:
         self.vocabulary = vocabulary
         self.intensity_max = intensity_max
         self.revision = revision
-        self._backend, self._head = backend, head
+        self._backend = backend
+        self._num_prompts = head.num_prompts
+        self._head = FusedLinear(head.matrix, head.bias, num_threads)
         self._voxel, self._inputs = voxel, inputs
         self._temperature = temperature
 
@@ -80,6 +85,7 @@ class Labeller:
             inputs=manifest.inputs,
             vocabulary=bundle.vocabulary,
             temperature=manifest.temperature,
+            num_threads=num_threads,
             intensity_max=manifest.intensity_max if sees_intensity else 1.0,
             revision=bundle_revision(bundle),
         )
@@ -99,7 +105,7 @@ class Labeller:
         if not len(voxels.coords):
             return _unlabelled(len(points))
         features = self._backend(voxels.feats, build_kernel_maps(voxels.coords))
-        cosines = prompt_cosines(features, self._head)
+        cosines = cosines_of(self._head(features), self._num_prompts)
         labels = label_cosines(cosines, self.vocabulary.prompt_classes, self._temperature)
         return _to_points(labels, voxels.point_to_voxel)
 

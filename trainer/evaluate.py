@@ -73,6 +73,7 @@ def make_labeller(trained: TrainedRun) -> Labeller:
         inputs=settings.inputs,
         vocabulary=trained.run.vocabulary,
         temperature=settings.temperature,
+        num_threads=settings.threads,
     )
 
 

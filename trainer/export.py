@@ -78,7 +78,7 @@ def export(trained: TrainedRun, out: Path, num_threads: int) -> dict[str, dict[s
 
 def parity_inputs(run: Run, datasets: Sequence[Dataset]) -> list[ParityInput]:
     """Real sweeps of every drive of the run, and a single voxel."""
-    sweeps = []
+    sweeps: list[NDArray[np.float32]] = []
     for dataset in datasets:
         chosen = np.linspace(0, len(dataset) - 1, NUM_PARITY_SWEEPS).astype(int)
         sweeps.extend(dataset[index].points for index in np.unique(chosen).tolist())

@@ -12,15 +12,15 @@ from safetensors.numpy import load_file
 
 from reldistill_ros.backends.backend import Precision
 from reldistill_ros.backends.fused_steps import (
-    STEP,
-    ThreadTeam,
-    block_width,
+    fill_layer,
     fill_pairs,
     pack_bfloat16_weights,
     pack_weights,
+    thread_team,
     to_bfloat16,
 )
-from reldistill_ros.backends.micro_kernels import BLOCK_ROWS, HAS_BFLOAT16
+from reldistill_ros.backends.fused_tiles import STEP
+from reldistill_ros.backends.micro_kernels import HAS_BFLOAT16
 from reldistill_ros.backends.tile_pairs import TilePairs, level_pairs
 from reldistill_ros.core.bundle import STUDENT_WEIGHTS, Bundle
 from reldistill_ros.core.errors import InputError
@@ -55,12 +55,12 @@ class FusedBackend:
                 expected='one with avx512_bf16, see lscpu',
                 fix='set the precision to float32',
             )
-        self._team = ThreadTeam(num_threads)
+        self._team = thread_team(num_threads)
         self._num_features = weights['backbone.stem1.kernel'].shape[1]
         padded = self._num_features + (self._num_features % 2 if self._half else 0)
         self._layers = backbone_convolutions(network, padded)
         self._kernels = [_pack(weights, layer, self._half) for layer in self._layers]
-        self._steps = _static_steps(self._layers, self._kernels, self._half)
+        self._steps = _static_steps(self._layers, self._kernels)
         self._arena = np.empty(0, np.uint16 if self._half else np.float32)
         self._lock = threading.Lock()
         self(np.zeros((1, self._num_features), np.float32), _one_voxel())  # compiles, or loads
@@ -121,16 +121,12 @@ def _one_voxel() -> KernelMaps:
 
 
 def _static_steps(
-    layers: tuple[Convolution, ...], kernels: list[tuple[NDArray[Any], NDArray[Any]]], half: bool
+    layers: tuple[Convolution, ...], kernels: list[tuple[NDArray[Any], NDArray[Any]]]
 ) -> NDArray[Any]:
     """What is the same in every sweep."""
     steps = np.zeros(len(layers), STEP)
     for step, layer, (kernel, bias) in zip(steps, layers, kernels):
-        step['weights'], step['bias'] = kernel.ctypes.data, bias.ctypes.data
-        step['depth'] = layer.c_in // 2 if half else layer.c_in
-        step['c_out'] = layer.c_out
-        step['block'] = block_width(layer.c_out)
-        step['block_rows'] = BLOCK_ROWS[block_width(layer.c_out)]
+        fill_layer(step, kernel, bias)
         step['relu'] = layer.relu
         step['source_stride'] = layer.source.stride
         step['target_stride'] = layer.target.stride

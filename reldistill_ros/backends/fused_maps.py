@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -15,12 +14,15 @@ from torch.nn import functional as F
 from reldistill_ros.backends import micro_kernels
 from reldistill_ros.backends.backend import Backend
 from reldistill_ros.backends.fused_backend import FusedBackend
-from reldistill_ros.backends.fused_steps import STEP, WORD, ThreadTeam, block_width, fill_pairs
-from reldistill_ros.backends.micro_kernels import (
-    BLOCK_ROWS,
-    add_outer_products,
-    fetch_and_add,
+from reldistill_ros.backends.fused_steps import (
+    SMALLEST_BLOCK,
+    ThreadTeam,
+    block_width,
+    convolve,
+    thread_team,
 )
+from reldistill_ros.backends.fused_tiles import WORD
+from reldistill_ros.backends.micro_kernels import BLOCK_ROWS, add_outer_products, fetch_and_add
 from reldistill_ros.backends.tile_pairs import TilePairs, level_pairs
 from reldistill_ros.backends.torch_backend import TorchBackend
 from reldistill_ros.backends.torch_maps import PairMaps
@@ -28,7 +30,6 @@ from reldistill_ros.core.compiled import compiled
 from reldistill_ros.core.kernel_maps import KernelMaps
 from reldistill_ros.core.student import SparseMaps, Student
 
-SMALLEST_BLOCK = min(BLOCK_ROWS)
 LARGEST_SHARE = 128  # input channels of the kernels' gradient that stay in the cache together
 REVERSE = {'submanifold': 'submanifold', 'down': 'up', 'up': 'down'}
 
@@ -81,12 +82,6 @@ class FusedMaps:
         return result
 
 
-@cache
-def thread_team(num_threads: int) -> ThreadTeam:
-    """The one team of this size: its threads sleep while nobody calls."""
-    return ThreadTeam(num_threads)
-
-
 class _FusedConvolution(torch.autograd.Function):
     """`out[i] = sum_k x[table[k, i]] W[k]` and its two gradients, both of the same form."""
 
@@ -112,24 +107,15 @@ class _FusedConvolution(torch.autograd.Function):
 
 
 def _convolve(team: ThreadTeam, x: Tensor, kernel: Tensor, pairs: TilePairs) -> Tensor:
-    """X (U, C_in), kernel (K, C_in, C_out) -> (V, C_out)."""
+    """Take x (U, C_in) along kernel (K, C_in, C_out) to (V, C_out)."""
     c_out = kernel.shape[2]
-    x, kernel = x.contiguous(), _fill_block(kernel)
+    kernel = _fill_block(kernel.detach())
     num_offsets, c_in, full = kernel.shape
     width = block_width(full)
     packed = kernel.reshape(num_offsets, c_in, full // width, width).transpose(1, 2).contiguous()
-    bias = x.new_zeros(full)
-    out = x.new_empty(pairs.num_rows, full)
-    steps = np.zeros(1, STEP)
-    step = steps[0]
-    fill_pairs(step, pairs)
-    step['source'], step['source_stride'] = x.data_ptr(), c_in
-    step['target'], step['target_stride'] = out.data_ptr(), full
-    step['weights'], step['bias'] = packed.data_ptr(), bias.data_ptr()
-    step['depth'], step['c_out'] = c_in, full
-    step['block'], step['block_rows'] = width, BLOCK_ROWS[width]
-    team.run_steps(steps)
-    return out[:, :c_out]
+    bias = np.zeros(full, np.float32)
+    rows = x.detach().contiguous().numpy()
+    return torch.from_numpy(convolve(team, rows, packed.numpy(), bias, pairs)[:, :c_out])
 
 
 def _fill_block(channels: Tensor) -> Tensor:
@@ -138,7 +124,7 @@ def _fill_block(channels: Tensor) -> Tensor:
 
 
 def _kernel_gradient(team: ThreadTeam, x: Tensor, grad: Tensor, pairs: TilePairs) -> Tensor:
-    """X (U, C_in), grad (V, C_out) -> (K, C_in, C_out)."""
+    """Take x (U, C_in) and grad (V, C_out) to (K, C_in, C_out)."""
     c_out = grad.shape[1]
     x, grad = x.detach().contiguous(), _fill_block(grad).contiguous()
     gradient = x.new_zeros(pairs.num_offsets, x.shape[1], grad.shape[1])

@@ -46,17 +46,17 @@ def level_pairs(maps: KernelMaps, num_threads: int) -> dict[tuple[str, int], Til
     """The pairs of every kind of convolution at every level, by (kind, level)."""
     pairs = {}
     for index, level in enumerate(maps):
-        tile_rows = _tile_rows(level.num_voxels, num_threads)
-        pairs['submanifold', index] = _table_pairs(level.submanifold, level.num_voxels, tile_rows)
-        pairs['linear', index] = _linear_pairs(level.num_voxels, tile_rows)
+        size = tile_rows(level.num_voxels, num_threads)
+        pairs['submanifold', index] = _table_pairs(level.submanifold, level.num_voxels, size)
+        pairs['linear', index] = linear_pairs(level.num_voxels, size)
         if index < len(maps) - 1:
-            pairs['up', index] = _up_pairs(level, tile_rows)
-            tile_rows = _tile_rows(maps[index + 1].num_voxels, num_threads)
-            pairs['down', index] = _table_pairs(level.down, level.num_voxels, tile_rows)
+            pairs['up', index] = _up_pairs(level, size)
+            size = tile_rows(maps[index + 1].num_voxels, num_threads)
+            pairs['down', index] = _table_pairs(level.down, level.num_voxels, size)
     return pairs
 
 
-def _tile_rows(num_rows: int, num_threads: int) -> int:
+def tile_rows(num_rows: int, num_threads: int) -> int:
     """Rows of a tile: small enough for the cache, the same number of tiles for every thread."""
     rounds = -(-num_rows // (LARGEST_TILE * num_threads))
     return max(SMALLEST_TILE, -(-num_rows // max(rounds * num_threads, 1)))
@@ -80,7 +80,8 @@ def _up_pairs(level: LevelMaps, tile_rows: int) -> TilePairs:
     return TilePairs(rows[0, :-1], rows[1, :-1], starts, tile_rows, num_rows)
 
 
-def _linear_pairs(num_rows: int, tile_rows: int) -> TilePairs:
+def linear_pairs(num_rows: int, tile_rows: int) -> TilePairs:
+    """Every row meets itself."""
     rows = np.arange(num_rows, dtype=np.int32)
     first = np.arange(0, num_rows, tile_rows, dtype=np.int32)
     starts = np.stack([first, np.minimum(first + tile_rows, num_rows)], axis=1).astype(np.int32)

@@ -15,20 +15,22 @@ from numpy.typing import NDArray
 
 from reldistill_ros.core.compiled import as_kernel_array, compiled
 
-TINY = 1e-12
+TINY = np.float32(1e-12)
 
 
 @dataclass(frozen=True)
 class FoldedHead:
-    """Head and prompts in one.
+    """Head and M prompts in one affine map of D features.
 
     Attributes:
-        prompts: (D + 1, M) float32, `(T W')^T`.
-        root: (D + 1, min(C, D + 1)) float32, `R^T`.
+        matrix: (D, M + R) float32, upper part of `(T W')^T` and `R^T` side by side.
+        bias: (M + R,) float32, their last row.
+        num_prompts: M.
     """
 
-    prompts: NDArray[np.float32]
-    root: NDArray[np.float32]
+    matrix: NDArray[np.float32]
+    bias: NDArray[np.float32]
+    num_prompts: int
 
 
 @dataclass(frozen=True)
@@ -58,8 +60,8 @@ def fold_head(
     """
     augmented = np.concatenate([weight, bias[:, None]], axis=1).astype(np.float64)  # (C, D + 1)
     root: NDArray[np.float64] = np.linalg.qr(augmented, mode='r')  # type: ignore[assignment]
-    prompts = text.astype(np.float64) @ augmented
-    return FoldedHead(prompts.T.astype(np.float32), root.T.astype(np.float32))
+    both = np.concatenate([text.astype(np.float64) @ augmented, root]).T.astype(np.float32)
+    return FoldedHead(both[:-1], both[-1], len(text))
 
 
 def prompt_cosines(features: NDArray[np.float32], head: FoldedHead) -> NDArray[np.float32]:
@@ -72,9 +74,26 @@ def prompt_cosines(features: NDArray[np.float32], head: FoldedHead) -> NDArray[n
     Returns:
         (V, M) in [-1, 1].
     """
-    products = features @ head.prompts[:-1] + head.prompts[-1]
-    norms = np.linalg.norm(features @ head.root[:-1] + head.root[-1], axis=1, keepdims=True)
-    return np.asarray(products / np.maximum(norms, TINY), dtype=np.float32)
+    return cosines_of(features @ head.matrix + head.bias, head.num_prompts)
+
+
+def cosines_of(products: NDArray[np.float32], num_prompts: int) -> NDArray[np.float32]:
+    """The cosines (V, M) from the output (V, M + R) of the folded head."""
+    cosines = np.empty((len(products), num_prompts), np.float32)
+    _divide_by_norms(as_kernel_array(products, np.float32), cosines)
+    return cosines
+
+
+@compiled(fastmath={'reassoc', 'contract'})
+def _divide_by_norms(products: NDArray[np.float32], cosines: NDArray[np.float32]) -> None:
+    num_prompts = cosines.shape[1]
+    for row in range(len(products)):
+        square = np.float32(0)
+        for i in range(num_prompts, products.shape[1]):
+            square += products[row, i] * products[row, i]
+        scale = np.float32(1) / max(np.sqrt(square), TINY)
+        for i in range(num_prompts):
+            cosines[row, i] = products[row, i] * scale
 
 
 def label_cosines(

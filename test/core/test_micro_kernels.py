@@ -1,0 +1,91 @@
+# Copyright 2026 The reldistill authors. SPDX-License-Identifier: Apache-2.0
+"""The fused engine computes the same on every kind of CPU, and refuses what a CPU cannot do."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from reldistill_ros.backends.torch_maps import PairMaps
+from reldistill_ros.core.kernel_maps import build_kernel_maps
+from reldistill_ros.core.settings import StudentSettings
+from reldistill_ros.core.student import Student
+
+ROOT = Path(__file__).parents[2]
+
+# What numba compiles for instead of the CPU it finds. Both run wherever the tests do but on a CPU
+# that is older than AVX2 (2013).
+BASELINE = '+64bit,+cmov,+cx8,+fxsr,+mmx,+sse,+sse2'
+AVX2 = (
+    f'{BASELINE},+cx16,+sahf,+popcnt,+sse3,+ssse3,+sse4.1,+sse4.2,+avx,+avx2,+fma,+f16c,'
+    '+bmi,+bmi2,+lzcnt,+movbe'
+)
+CPUS = {'x86-64': (BASELINE, 4), 'haswell': (AVX2, 8)}  # features, lanes of a vector
+
+# Prints the lanes of a vector, and what asking for bfloat16 is answered with.
+INFERENCE = """
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from reldistill_ros.backends.fused_backend import FusedBackend
+from reldistill_ros.backends.micro_kernels import LANES
+from reldistill_ros.core.errors import InputError
+from reldistill_ros.core.kernel_maps import build_kernel_maps
+
+folder = Path(sys.argv[1])
+weights = dict(np.load(folder / 'weights.npz'))
+sweep = np.load(folder / 'sweep.npz')
+backend = FusedBackend(weights, 'small', num_threads=2)
+np.save(folder / 'features.npy', backend(sweep['feats'], build_kernel_maps(sweep['coords'])))
+print(LANES)
+try:
+    FusedBackend(weights, 'small', num_threads=1, precision='bfloat16')
+except InputError as error:
+    print(error)
+"""
+
+x86_64_only = pytest.mark.skipif(
+    platform.machine() not in ('x86_64', 'AMD64'),
+    reason=f'emulates CPUs of x86_64, this one is {platform.machine()}',
+)
+
+
+def cpu_flags():
+    lines = Path('/proc/cpuinfo').read_text().splitlines()
+    return next((line.split() for line in lines if line.startswith('flags')), [])
+
+
+def make_student():
+    """A student whose norms do something."""
+    torch.manual_seed(0)
+    student = Student(StudentSettings(network='small', embedding_size=8), 6).eval()
+    for module in student.modules():
+        if isinstance(module, torch.nn.BatchNorm1d):
+            torch.nn.init.uniform_(module.running_mean, -0.5, 0.5)
+            torch.nn.init.uniform_(module.running_var, 0.5, 2.0)
+            torch.nn.init.uniform_(module.bias, -0.5, 0.5)
+    return student
+
+
+@pytest.fixture(scope='module')
+def expected(tmp_path_factory):
+    """A folder with the weights and a sweep, and the features that torch gives."""
+    folder = tmp_path_factory.mktemp('sweep')
+    rng = np.random.default_rng(0)
+    coords = np.unique(rng.integers(0, 12, (300, 3)), axis=0).astype(np.int32)
+    feats = rng.normal(size=(len(coords), 6)).astype(np.float32)
+    student = make_student()
+    np.savez(folder / 'weights.npz', **{k: v.numpy() for k, v in student.state_dict().items()})
+    np.savez(folder / 'sweep.npz', coords=coords, feats=feats)
+    maps = PairMaps(build_kernel_maps(coords))
+    with torch.no_grad():
+        return folder, student.backbone(torch.from_numpy(feats), maps).numpy()
