@@ -37,7 +37,7 @@ def _multiply_add_chains(_: Any, steps: Any, scale: Any) -> Any:
     def codegen(_: Any, builder: Any, signature: Any, args: Any) -> Any:
         steps, scale = args
         kind = ir.FunctionType(FLOATS, [FLOATS] * 3)
-        fma = cgutils.get_or_insert_function(builder.module, kind, f'llvm.fma.v{LANES}f32')
+        fma = cgutils.get_or_insert_function(builder.module, kind, f'llvm.fmuladd.v{LANES}f32')
         factor = ir.Constant(FLOATS, ir.Undefined)
         for lane in range(LANES):
             factor = builder.insert_element(factor, scale, ir.Constant(I32, lane))

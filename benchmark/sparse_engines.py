@@ -27,7 +27,8 @@ from reldistill_ros.backends.tile_pairs import level_pairs
 from reldistill_ros.core.kernel_maps import KernelMaps, build_kernel_maps
 from reldistill_ros.core.settings import load_settings
 from reldistill_ros.core.vocabulary import Vocabulary
-from reldistill_ros.core.zero_shot import FoldedHead, fold_head
+from reldistill_ros.core.voxels import voxelise
+from reldistill_ros.core.zero_shot import FoldedHead, fold_head, label_cosines, prompt_cosines
 from reldistill_ros.labeller import Labeller
 
 VOCABULARY = Path(__file__).parent.parent / 'config' / 'vocabularies' / 'town.yaml'
@@ -50,6 +51,7 @@ class Engine:
         trains: whether it has a backward pass.
         dtype: of weights and features.
         note: what a reader of its figures has to know.
+        package: to import; of a peer only.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Engine:
     trains: bool
     dtype: Precision = 'float32'
     note: str = ''
+    package: str = ''
 
     @property
     def tasks(self) -> tuple[Task, ...]:
@@ -64,7 +67,7 @@ class Engine:
 
     @property
     def is_peer(self) -> bool:
-        return not self.name.startswith('ours')
+        return bool(self.package)
 
     @property
     def uses_torch(self) -> bool:
@@ -77,8 +80,10 @@ ENGINES = (
     Engine('ours-fused-bfloat16', 2, trains=False, dtype='bfloat16'),
     Engine('ours-onnx', 2, trains=False),
     Engine('ours-torch', 2, trains=True),
-    Engine('spconv-cpu-1', 1, trains=True),
-    Engine('spconv-cpu-2', 2, trains=True, note=RACE),
+    Engine('spconv-cpu-1', 1, trains=True, package='spconv'),
+    Engine('spconv-cpu-2', 2, trains=True, note=RACE, package='spconv'),
+    Engine('torchsparse-cpu-2', 2, trains=False, package='torchsparse'),
+    Engine('minkowski-cpu-2', 2, trains=True, package='MinkowskiEngine'),
 )
 ENGINE_NAMES = tuple(engine.name for engine in ENGINES)
 
@@ -87,20 +92,59 @@ def obstacle(engine: Engine) -> str | None:
     """Why this machine cannot run the engine; None where it can."""
     if engine.dtype == 'bfloat16' and not HAS_BFLOAT16:
         return 'this CPU does not compute in bfloat16'
-    if engine.is_peer and find_spec('spconv') is None:
-        return 'spconv is not installed: pip install spconv==2.3.8'
+    if engine.is_peer and find_spec(engine.package) is None:
+        return f'{engine.package} is not installed, see benchmark/README.md'
     return None
 
 
 def open_jobs(engine: Engine, task: Task, workload: Workload) -> dict[str, Job]:
     """Load the student into the engine; the jobs of the task's modes."""
     if engine.is_peer:
-        from benchmark.spconv_peer import inference_jobs, training_jobs
-
-        return (inference_jobs if task == 'inference' else training_jobs)(workload)
+        return _peer_jobs(engine, task, workload)
     if task == 'training':
         return _training_jobs(engine, workload)
     return _inference_jobs(engine, workload)
+
+
+def _peer_jobs(engine: Engine, task: Task, workload: Workload) -> dict[str, Job]:
+    if engine.package == 'torchsparse':
+        from benchmark import torchsparse_peer
+
+        return torchsparse_peer.inference_jobs(workload)
+    if engine.package == 'MinkowskiEngine':
+        from benchmark.minkowski_peer import inference_jobs, training_jobs
+    else:
+        from benchmark.spconv_peer import inference_jobs, training_jobs
+    return (inference_jobs if task == 'inference' else training_jobs)(workload)
+
+
+def peer_inference_jobs(
+    workload: Workload,
+    build_maps: Callable[[NDArray[np.int32]], object],
+    forward: Callable[[NDArray[np.float32], NDArray[np.int32]], NDArray[np.float32]],
+) -> dict[str, Job]:
+    """The jobs of a peer; around its network it labels as `Labeller` does.
+
+    Args:
+        workload: sweep and student.
+        build_maps: from coords (V, 3) to the maps of all levels.
+        forward: from feats (V, F) and coords (V, 3) to point features (V, D).
+    """
+    vocabulary, head = read_prompts(workload)
+    voxels = workload.voxels
+
+    def label() -> tuple[NDArray[Any], ...]:
+        voxels = voxelise(workload.points, workload.voxel, INPUTS)
+        cosines = prompt_cosines(forward(voxels.feats, voxels.coords), head)
+        labels = label_cosines(cosines, vocabulary.prompt_classes, 1.0)
+        per_voxel = labels.class_ids, labels.probabilities, labels.entropies
+        return tuple(values[voxels.point_to_voxel] for values in per_voxel)
+
+    return {
+        'maps': lambda: build_maps(voxels.coords),
+        'forward': lambda: forward(voxels.feats, voxels.coords),
+        'labeller': label,
+    }
 
 
 def _inference_jobs(engine: Engine, workload: Workload) -> dict[str, Job]:

@@ -65,11 +65,7 @@ class Workload:
 
     @cached_property
     def output_gradient(self) -> NDArray[np.float32]:
-        """What the backward pass starts from (V, D).
-
-        Noise, because batch norm takes nearly all of the gradient of a plain sum or square away,
-        and the rest is rounding.
-        """
+        """What the backward pass starts from (V, D): noise, so that no direction is favoured."""
         shape = len(self.voxels.coords), NETWORKS[self.network][0][-1]
         return np.random.default_rng(0).standard_normal(shape, np.float32)
 

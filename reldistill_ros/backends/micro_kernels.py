@@ -22,8 +22,13 @@ HAS_BFLOAT16 = {'+avx512f', '+avx512bf16'} <= FEATURES
 LANES = 16 if '+avx512f' in FEATURES else 8 if '+avx' in FEATURES else 4
 
 # Channels of a block and its most rows: rows x vectors accumulators, the vectors and a scalar
-# must fit into 32 registers (AVX-512, NEON with 4 lanes) or 16 (AVX2).
-BLOCK_ROWS = {16: 12, 32: 12, 48: 8, 64: 6, 96: 4} if LANES == 16 else {16: 6}
+# must fit into 32 registers (AVX-512, NEON with 4 lanes) or 16 (AVX, SSE with 4 lanes).
+if LANES == 16:
+    BLOCK_ROWS = {16: 12, 32: 12, 48: 8, 64: 6, 96: 4}
+elif LANES == 4 and '+sse2' in FEATURES:
+    BLOCK_ROWS = {16: 2}
+else:
+    BLOCK_ROWS = {16: 6}
 
 I32, I64 = ir.IntType(32), ir.IntType(64)
 FLOAT = ir.FloatType()

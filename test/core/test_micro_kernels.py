@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from llvmlite.binding import get_host_cpu_features
 
 from reldistill_ros.backends.torch_maps import PairMaps
 from reldistill_ros.core.kernel_maps import build_kernel_maps
@@ -20,8 +21,7 @@ from reldistill_ros.core.student import Student
 
 ROOT = Path(__file__).parents[2]
 
-# What numba compiles for instead of the CPU it finds. Both run wherever the tests do but on a CPU
-# that is older than AVX2 (2013).
+# What numba compiles for instead of the CPU that it finds.
 BASELINE = '+64bit,+cmov,+cx8,+fxsr,+mmx,+sse,+sse2'
 AVX2 = (
     f'{BASELINE},+cx16,+sahf,+popcnt,+sse3,+ssse3,+sse4.1,+sse4.2,+avx,+avx2,+fma,+f16c,'
@@ -55,13 +55,8 @@ except InputError as error:
 
 x86_64_only = pytest.mark.skipif(
     platform.machine() not in ('x86_64', 'AMD64'),
-    reason=f'emulates CPUs of x86_64, this one is {platform.machine()}',
+    reason=f'emulates older CPUs of x86_64, this one is {platform.machine()}',
 )
-
-
-def cpu_flags():
-    lines = Path('/proc/cpuinfo').read_text().splitlines()
-    return next((line.split() for line in lines if line.startswith('flags')), [])
 
 
 def make_student():
@@ -89,3 +84,32 @@ def expected(tmp_path_factory):
     maps = PairMaps(build_kernel_maps(coords))
     with torch.no_grad():
         return folder, student.backbone(torch.from_numpy(feats), maps).numpy()
+
+
+@x86_64_only
+@pytest.mark.parametrize('cpu', CPUS)
+def test_the_engine_equals_torch_on_older_cpus_and_refuses_bfloat16_there(cpu, expected, tmp_path):
+    folder, features = expected
+    instructions, lanes = CPUS[cpu]
+    if lanes == 8 and not get_host_cpu_features()['avx2']:
+        pytest.skip('this CPU has no AVX2')
+    result = subprocess.run(
+        [sys.executable, '-c', INFERENCE, str(folder)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={
+            **os.environ,
+            'NUMBA_CPU_NAME': cpu,
+            'NUMBA_CPU_FEATURES': instructions,
+            'NUMBA_CACHE_DIR': str(tmp_path),
+        },
+    )
+    assert result.returncode == 0, result.stderr
+    first, *answer = result.stdout.splitlines()
+    assert int(first) == lanes  # the kernels are those of that CPU
+    scale = np.abs(features).max()
+    got = np.load(folder / 'features.npy')
+    np.testing.assert_allclose(got / scale, features / scale, atol=1e-4, rtol=0)
+    assert answer[0] == 'this CPU does not compute in bfloat16'
+    assert 'set the precision to float32' in answer[-1]

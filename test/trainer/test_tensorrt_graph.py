@@ -14,9 +14,7 @@ from reldistill_ros.core.settings import StudentSettings
 from reldistill_ros.core.student import Student, folded_copy
 from trainer.onnx_graph import write_onnx
 
-trt = pytest.importorskip(
-    'tensorrt_rtx', reason="the tensorrt extra is not installed: pip install -e '.[tensorrt]'"
-)
+trt = pytest.importorskip('tensorrt_rtx', reason='needs TensorRT: pip install tensorrt-rtx-cu13')
 
 NUM_FEATURES = 6
 MIN_VOXELS, TYPICAL_VOXELS, MAX_VOXELS = 1_000, 22_000, 120_000
