@@ -16,11 +16,10 @@ from typing import Any
 import torch
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
-from numba.extending import intrinsic
 from torch.nn import functional as F
 
-from reldistill_ros.backends.micro_kernels import FLOATS, I32, I64, LANES
+from reldistill_ros.backends import micro_kernels
+from reldistill_ros.backends.micro_kernels import FLOATS, I32, I64, LANES, declare, inline_code
 from reldistill_ros.core.compiled import compiled
 
 NUM_THREADS = 2
@@ -30,45 +29,49 @@ NUM_RUNS = 10
 MATRIX_SIZE = 2048
 
 
-@intrinsic
+@inline_code
 def _multiply_add_chains(_: Any, steps: Any, scale: Any) -> Any:
     """Sum over `CHAINS` vectors of what `steps` updates `total = total * scale + scale` give."""
 
     def codegen(_: Any, builder: Any, signature: Any, args: Any) -> Any:
         steps, scale = args
-        kind = ir.FunctionType(FLOATS, [FLOATS] * 3)
-        fma = cgutils.get_or_insert_function(builder.module, kind, f'llvm.fmuladd.v{LANES}f32')
         factor = ir.Constant(FLOATS, ir.Undefined)
         for lane in range(LANES):
             factor = builder.insert_element(factor, scale, ir.Constant(I32, lane))
-        entry, body = builder.block, builder.append_basic_block('update')
-        after = builder.append_basic_block('after')
-        builder.branch(body)
-        builder.position_at_end(body)
-        step = builder.phi(I64)
-        totals = [builder.phi(FLOATS) for _ in range(CHAINS)]
-        updated = [builder.call(fma, [total, factor, factor]) for total in totals]
-        following = builder.add(step, ir.Constant(I64, 1))
-        step.add_incoming(ir.Constant(I64, 0), entry)
-        step.add_incoming(following, body)
-        for chain, (total, value) in enumerate(zip(totals, updated)):
-            # chains that start alike would be merged into one
-            total.add_incoming(ir.Constant(FLOATS, [float(chain)] * LANES), entry)
-            total.add_incoming(value, body)
-        builder.cbranch(builder.icmp_signed('<', following, steps), body, after)
-        builder.position_at_end(after)
-        result = reduce(builder.fadd, updated)
-        return reduce(
-            builder.fadd,
-            [builder.extract_element(result, ir.Constant(I32, lane)) for lane in range(LANES)],
-        )
+        total = reduce(builder.fadd, _update_chains(builder, steps, factor))
+        lanes = [builder.extract_element(total, ir.Constant(I32, i)) for i in range(LANES)]
+        return reduce(builder.fadd, lanes)
 
     return types.float32(types.int64, types.float32), codegen
 
 
-@compiled()
+def _update_chains(builder: Any, steps: Any, factor: Any) -> list[Any]:
+    """Emit the loop; the totals after it."""
+    kind = ir.FunctionType(FLOATS, [FLOATS] * 3)
+    multiply_add = declare(builder, kind, f'llvm.fmuladd.v{LANES}f32')
+    entry, body = builder.block, builder.append_basic_block('update')
+    after = builder.append_basic_block('after')
+    builder.branch(body)
+    builder.position_at_end(body)
+    step = builder.phi(I64)
+    totals = [builder.phi(FLOATS) for _ in range(CHAINS)]
+    updated = [builder.call(multiply_add, [total, factor, factor]) for total in totals]
+    following = builder.add(step, ir.Constant(I64, 1))
+    step.add_incoming(ir.Constant(I64, 0), entry)
+    step.add_incoming(following, body)
+    for chain, (total, value) in enumerate(zip(totals, updated)):
+        # chains that start alike would be merged into one
+        total.add_incoming(ir.Constant(FLOATS, [float(chain)] * LANES), entry)
+        total.add_incoming(value, body)
+    builder.cbranch(builder.icmp_signed('<', following, steps), body, after)
+    builder.position_at_end(after)
+    return updated
+
+
+@compiled(micro_kernels)
 def _run_chains(steps: int, scale: float) -> float:
-    return _multiply_add_chains(steps, types.float32(scale))
+    total: float = _multiply_add_chains(steps, types.float32(scale))
+    return total
 
 
 def fma_peak() -> float:

@@ -1,8 +1,7 @@
 # Copyright 2026 The reldistill authors. SPDX-License-Identifier: Apache-2.0
 """MinkowskiEngine on the CPU with its own modules.
 
-The student's own backbone is walked; only its layers are exchanged, with the weights copied once
-into MinkowskiEngine's order.
+The weights are copied once into MinkowskiEngine's order.
 """
 
 from __future__ import annotations
@@ -15,12 +14,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from benchmark.sparse_engines import Job, peer_inference_jobs
-from benchmark.sparse_reference import load_student
-from benchmark.sparse_workload import INPUTS, Workload
+from benchmark.peer_jobs import Peer
 from reldistill_ros.core.kernel_maps import NUM_LEVELS
-from reldistill_ros.core.network import Convolution, backbone_convolutions
-from reldistill_ros.core.student import Backbone, Bias, Shortcut, SparseConv, folded_copy
+from reldistill_ros.core.network import Convolution
+from reldistill_ros.core.student import Bias, Shortcut, SparseConv
 
 
 class MinkowskiMaps:
@@ -71,30 +68,9 @@ def _module(layer: Convolution, bias: bool) -> Any:
 
 def in_minkowski_order(kernel: Tensor) -> Tensor:
     """A kernel (8, C_in, C_out) from z fastest to x fastest; the others are in order."""
-    if len(kernel) != 8 or kernel.dim() == 2:
+    if kernel.dim() == 2 or len(kernel) == 27:
         return kernel
-    return kernel.unflatten(0, (2, 2, 2)).transpose(0, 2).flatten(0, 2)
-
-
-def exchange_layers(backbone: Backbone, network: str) -> Backbone:
-    """Put MinkowskiEngine's layers in the place of ours."""
-    for layer in backbone_convolutions(network, INPUTS.num_features):
-        ours: Any = backbone.get_submodule(layer.name)
-        backbone.set_submodule(layer.name, MinkowskiLayer(ours, layer))
-    return backbone
-
-
-def inference_jobs(workload: Workload) -> dict[str, Job]:
-    """See `open_jobs`."""
-    backbone = exchange_layers(folded_copy(load_student(workload)).backbone, workload.network)
-    backbone.eval()
-
-    @torch.inference_mode()
-    def forward(feats: NDArray[np.float32], coords: NDArray[np.int32]) -> NDArray[np.float32]:
-        features: Tensor = backbone(torch.from_numpy(feats), MinkowskiMaps(coords))
-        return features.numpy()
-
-    return peer_inference_jobs(workload, build_maps, forward)
+    return kernel.reshape(2, 2, 2, *kernel.shape[1:]).transpose(0, 2).flatten(0, 2)
 
 
 def build_maps(coords: NDArray[np.int32]) -> list[dict[int, Tensor]]:
@@ -111,17 +87,9 @@ def build_maps(coords: NDArray[np.int32]) -> list[dict[int, Tensor]]:
     return found
 
 
-def training_jobs(workload: Workload) -> dict[str, Job]:
-    """See `open_jobs`."""
-    student = load_student(workload).train()
-    backbone: Any = exchange_layers(student.backbone, workload.network)
-    feats, coords = torch.from_numpy(workload.voxels.feats), workload.voxels.coords
-    output_gradient = torch.from_numpy(workload.output_gradient)
-
-    def step() -> NDArray[np.float32]:
-        backbone.zero_grad()
-        backbone(feats, MinkowskiMaps(coords)).backward(output_gradient)
-        gradient: Tensor = backbone.stem1.conv.kernel.grad
-        return gradient.numpy()
-
-    return {'forward_backward': step}
+PEER = Peer(
+    open_maps=MinkowskiMaps,
+    make_layer=MinkowskiLayer,
+    build_maps=build_maps,
+    first_gradient=lambda backbone: backbone.stem1.conv.kernel.grad,
+)

@@ -27,8 +27,7 @@ from reldistill_ros.backends.tile_pairs import level_pairs
 from reldistill_ros.core.kernel_maps import KernelMaps, build_kernel_maps
 from reldistill_ros.core.settings import load_settings
 from reldistill_ros.core.vocabulary import Vocabulary
-from reldistill_ros.core.voxels import voxelise
-from reldistill_ros.core.zero_shot import FoldedHead, fold_head, label_cosines, prompt_cosines
+from reldistill_ros.core.zero_shot import FoldedHead, fold_head
 from reldistill_ros.labeller import Labeller
 
 VOCABULARY = Path(__file__).parent.parent / 'config' / 'vocabularies' / 'town.yaml'
@@ -107,44 +106,15 @@ def open_jobs(engine: Engine, task: Task, workload: Workload) -> dict[str, Job]:
 
 
 def _peer_jobs(engine: Engine, task: Task, workload: Workload) -> dict[str, Job]:
+    from benchmark.peer_jobs import inference_jobs, training_jobs
+
     if engine.package == 'torchsparse':
-        from benchmark import torchsparse_peer
-
-        return torchsparse_peer.inference_jobs(workload)
-    if engine.package == 'MinkowskiEngine':
-        from benchmark.minkowski_peer import inference_jobs, training_jobs
+        from benchmark.torchsparse_peer import PEER
+    elif engine.package == 'MinkowskiEngine':
+        from benchmark.minkowski_peer import PEER
     else:
-        from benchmark.spconv_peer import inference_jobs, training_jobs
-    return (inference_jobs if task == 'inference' else training_jobs)(workload)
-
-
-def peer_inference_jobs(
-    workload: Workload,
-    build_maps: Callable[[NDArray[np.int32]], object],
-    forward: Callable[[NDArray[np.float32], NDArray[np.int32]], NDArray[np.float32]],
-) -> dict[str, Job]:
-    """The jobs of a peer; around its network it labels as `Labeller` does.
-
-    Args:
-        workload: sweep and student.
-        build_maps: from coords (V, 3) to the maps of all levels.
-        forward: from feats (V, F) and coords (V, 3) to point features (V, D).
-    """
-    vocabulary, head = read_prompts(workload)
-    voxels = workload.voxels
-
-    def label() -> tuple[NDArray[Any], ...]:
-        voxels = voxelise(workload.points, workload.voxel, INPUTS)
-        cosines = prompt_cosines(forward(voxels.feats, voxels.coords), head)
-        labels = label_cosines(cosines, vocabulary.prompt_classes, 1.0)
-        per_voxel = labels.class_ids, labels.probabilities, labels.entropies
-        return tuple(values[voxels.point_to_voxel] for values in per_voxel)
-
-    return {
-        'maps': lambda: build_maps(voxels.coords),
-        'forward': lambda: forward(voxels.feats, voxels.coords),
-        'labeller': label,
-    }
+        from benchmark.spconv_peer import PEER
+    return (inference_jobs if task == 'inference' else training_jobs)(PEER, workload)
 
 
 def _inference_jobs(engine: Engine, workload: Workload) -> dict[str, Job]:
@@ -192,7 +162,7 @@ def _map_reader(engine: Engine) -> Callable[[KernelMaps], object]:
         from reldistill_ros.backends.torch_maps import PairMaps
 
         return PairMaps
-    return lambda maps: level_pairs(maps, engine.num_threads)
+    return level_pairs
 
 
 def _training_jobs(engine: Engine, workload: Workload) -> dict[str, Job]:

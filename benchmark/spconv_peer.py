@@ -1,8 +1,7 @@
 # Copyright 2026 The reldistill authors. SPDX-License-Identifier: Apache-2.0
 """spconv on the CPU as its users write a network: its own modules, which share maps by key.
 
-The student's own backbone is walked; only its layers are exchanged, with the weights copied once
-into spconv's order.
+The weights are copied once into spconv's order.
 """
 
 from __future__ import annotations
@@ -17,14 +16,10 @@ from spconv.core import ConvAlgo
 from spconv.pytorch import ops
 from torch import Tensor, nn
 
-from benchmark.sparse_engines import Job, read_prompts
-from benchmark.sparse_reference import load_student
-from benchmark.sparse_workload import INPUTS, Workload
+from benchmark.peer_jobs import Peer
 from reldistill_ros.core.kernel_maps import NUM_LEVELS
-from reldistill_ros.core.network import Convolution, backbone_convolutions
-from reldistill_ros.core.student import Backbone, Bias, Shortcut, SparseConv, folded_copy
-from reldistill_ros.core.voxels import voxelise
-from reldistill_ros.core.zero_shot import label_cosines, prompt_cosines
+from reldistill_ros.core.network import Convolution
+from reldistill_ros.core.student import Bias, Shortcut, SparseConv
 
 # Its backward pass asks for the CUDA stream, on the CPU as well.
 ops.get_current_stream = lambda: 0
@@ -111,40 +106,6 @@ def from_spconv_order(weight: Tensor) -> Tensor:
     return weight.permute(3, 2, 1, 4, 0).flatten(0, 2)
 
 
-def exchange_layers(backbone: Backbone, network: str) -> Backbone:
-    """Put spconv's layers in the place of ours."""
-    for layer in backbone_convolutions(network, INPUTS.num_features):
-        ours: Any = backbone.get_submodule(layer.name)
-        backbone.set_submodule(layer.name, SpconvLayer(ours, layer))
-    return backbone
-
-
-def inference_jobs(workload: Workload) -> dict[str, Job]:
-    """See `open_jobs`."""
-    vocabulary, head = read_prompts(workload)
-    backbone = exchange_layers(folded_copy(load_student(workload)).backbone, workload.network)
-    backbone.eval()
-
-    @torch.inference_mode()
-    def forward(feats: NDArray[np.float32], coords: NDArray[np.int32]) -> NDArray[np.float32]:
-        features: Tensor = backbone(torch.from_numpy(feats), SpconvMaps(coords))
-        return features.numpy()
-
-    def label() -> tuple[NDArray[Any], ...]:
-        voxels = voxelise(workload.points, workload.voxel, INPUTS)
-        cosines = prompt_cosines(forward(voxels.feats, voxels.coords), head)
-        labels = label_cosines(cosines, vocabulary.prompt_classes, 1.0)
-        per_voxel = labels.class_ids, labels.probabilities, labels.entropies
-        return tuple(values[voxels.point_to_voxel] for values in per_voxel)
-
-    voxels = workload.voxels
-    return {
-        'maps': lambda: build_maps(voxels.coords),
-        'forward': lambda: forward(voxels.feats, voxels.coords),
-        'labeller': label,
-    }
-
-
 def build_maps(coords: NDArray[np.int32]) -> list[tuple[Tensor, ...]]:
     """The maps of all levels, as spconv's layers ask for them."""
     indices, shape = SpconvMaps(coords).levels[0]
@@ -160,16 +121,9 @@ def build_maps(coords: NDArray[np.int32]) -> list[tuple[Tensor, ...]]:
     return found
 
 
-def training_jobs(workload: Workload) -> dict[str, Job]:
-    """See `open_jobs`."""
-    student = load_student(workload).train()
-    backbone: Any = exchange_layers(student.backbone, workload.network)
-    feats, coords = torch.from_numpy(workload.voxels.feats), workload.voxels.coords
-    output_gradient = torch.from_numpy(workload.output_gradient)
-
-    def step() -> NDArray[np.float32]:
-        backbone.zero_grad()
-        backbone(feats, SpconvMaps(coords)).backward(output_gradient)
-        return from_spconv_order(backbone.stem1.conv.weight.grad).numpy()
-
-    return {'forward_backward': step}
+PEER = Peer(
+    open_maps=SpconvMaps,
+    make_layer=SpconvLayer,
+    build_maps=build_maps,
+    first_gradient=lambda backbone: from_spconv_order(backbone.stem1.conv.weight.grad),
+)

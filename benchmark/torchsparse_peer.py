@@ -1,12 +1,13 @@
 # Copyright 2026 The reldistill authors. SPDX-License-Identifier: Apache-2.0
 """torchsparse 1.4.0 on the CPU with its own modules; it has no backward pass there.
 
-The student's own backbone is walked; only its layers are exchanged. The order of torchsparse's
-kernels is ours.
+The order of torchsparse's kernels is ours.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,14 +16,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torchsparse import SparseTensor
 from torchsparse.nn import Conv3d
+from torchsparse.nn.functional import conv3d
 
-from benchmark.sparse_engines import Job, peer_inference_jobs
-from benchmark.sparse_reference import load_student
-from benchmark.sparse_workload import INPUTS, Workload
+from benchmark.peer_jobs import Peer
 from reldistill_ros.core.kernel_maps import NUM_LEVELS
-from reldistill_ros.core.network import Convolution, Kind, backbone_convolutions
-from reldistill_ros.core.student import Shortcut, SparseConv, folded_copy
+from reldistill_ros.core.network import Convolution, Kind
+from reldistill_ros.core.student import Shortcut, SparseConv
 
+Conv = Callable[[SparseTensor], SparseTensor]
 SHAPES: dict[Kind, tuple[int, int]] = {  # kernel size, stride
     'submanifold': (3, 1),
     'down': (2, 2),
@@ -43,7 +44,7 @@ class TorchsparseMaps:
         self._coords: dict[tuple[int, ...], Tensor] = {(1, 1, 1): indices}
         self._maps: dict[tuple[Any, ...], Any] = {}
 
-    def convolve(self, conv: nn.Module, x: Tensor, level: int) -> Tensor:
+    def convolve(self, conv: Conv, x: Tensor, level: int) -> Tensor:
         """Rows of a level -> rows of the level that the convolution leads to."""
         stride = (2**level,) * 3
         tensor = SparseTensor(x, self._coords[stride], stride)
@@ -70,28 +71,17 @@ def _module(kind: Kind, c_in: int, c_out: int) -> Conv3d:
     return Conv3d(c_in, c_out, size, stride, bias=True, transposed=kind == 'up')
 
 
-def inference_jobs(workload: Workload) -> dict[str, Job]:
-    """See `open_jobs`."""
-    backbone = folded_copy(load_student(workload)).backbone
-    for layer in backbone_convolutions(workload.network, INPUTS.num_features):
-        ours: Any = backbone.get_submodule(layer.name)
-        backbone.set_submodule(layer.name, TorchsparseLayer(ours, layer))
-
-    @torch.inference_mode()
-    def forward(feats: NDArray[np.float32], coords: NDArray[np.int32]) -> NDArray[np.float32]:
-        features: Tensor = backbone(torch.from_numpy(feats), TorchsparseMaps(coords))
-        return features.numpy()
-
-    return peer_inference_jobs(workload, build_maps, forward)
-
-
 @torch.inference_mode()
 def build_maps(coords: NDArray[np.int32]) -> TorchsparseMaps:
     """The maps of all levels: torchsparse finds them inside of a convolution, here of nothing."""
     maps, nothing = TorchsparseMaps(coords), torch.empty(len(coords), 0)
-    same, down = Conv3d(0, 0, *SHAPES['submanifold']), Conv3d(0, 0, *SHAPES['down'])
+    same = partial(conv3d, weight=torch.empty(27, 0, 0), kernel_size=3)
+    down = partial(conv3d, weight=torch.empty(8, 0, 0), kernel_size=2, stride=2)
     for level in range(NUM_LEVELS):
         maps.convolve(same, nothing, level)
         if level < NUM_LEVELS - 1:
             nothing = maps.convolve(down, nothing, level)
     return maps
+
+
+PEER = Peer(open_maps=TorchsparseMaps, make_layer=TorchsparseLayer, build_maps=build_maps)

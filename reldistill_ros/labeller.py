@@ -60,6 +60,8 @@ class Labeller:
         self._head = FusedLinear(head.matrix, head.bias, num_threads)
         self._voxel, self._inputs = voxel, inputs
         self._temperature = temperature
+        centre = np.reshape(voxel.point_cloud_range, (2, 3)).mean(axis=0)
+        self(np.append(centre, 0.5)[None].astype(np.float32))  # compiles, or loads, all kernels
 
     @classmethod
     def from_bundle(

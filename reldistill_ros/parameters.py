@@ -35,7 +35,7 @@ class NodeSettings(Settings):
     precision: Precision = Field(
         default='float32',
         description='Of backend fused: bfloat16 is about twice as fast where the CPU has it; the '
-        'manifest of the bundle tells how many labels it changes.',
+        'manifest of a bundle that was exported on such a CPU tells how many labels it changes.',
     )
     num_threads: int = Field(
         default=2, ge=1, le=256, description='Threads of the backend on the CPU.'

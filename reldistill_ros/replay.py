@@ -13,7 +13,9 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
+from reldistill_ros.backends.backend import BackendName, Precision
 from reldistill_ros.bag import open_bag
 from reldistill_ros.core.errors import run_command
 from reldistill_ros.core.files import write_json
@@ -153,8 +155,13 @@ def _parser() -> argparse.ArgumentParser:
     add('--no-labels', action='store_true', help='do not compare with the labels of the bag')
     add('--max-sweeps', type=_positive, help='stop after so many sweeps')
     add('--offline', action='store_true', help='label the sweeps without ROS and without a node')
-    add('--backend', default='fused', help='what runs the student: fused (default), onnx or torch')
-    add('--precision', default='float32', help='of backend fused: float32 (default) or bfloat16')
+    add(
+        '--backend',
+        default='fused',
+        choices=get_args(BackendName),
+        help='what runs the student: fused (default), onnx or torch',
+    )
+    add('--precision', default='float32', choices=get_args(Precision), help='of backend fused')
     add('--num-threads', type=_positive, default=2, help='threads of the backend')
     add(
         '--intensity-max',

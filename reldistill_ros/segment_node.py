@@ -103,13 +103,15 @@ class SegmentNode(Node):
             timeout=self._settings.input_timeout,
             values={
                 'backend': self._settings.backend,
+                'precision': self._settings.precision,
                 'bundle_revision': self._labeller.revision,
             },
         )
         self._label_info = label_info.publish(self, self._labeller)  # last: who sees it, may start
         self.get_logger().info(
             f'ready: {len(self._labeller.vocabulary.class_names)} classes, '
-            f'bundle {self._labeller.revision}, backend {self._settings.backend}'
+            f'bundle {self._labeller.revision}, backend {self._settings.backend}, '
+            f'{self._settings.precision}'
         )
 
     def stop(self, timeout: float) -> bool:

@@ -106,7 +106,7 @@ def print_summary(metrics: dict[str, Any], report: Path) -> None:
 held-out town   zero-shot mIoU {format_number(zero_shot['miou'])} over {zero_shot['classes']} classes, \
 accuracy {format_number(zero_shot['accuracy'])}
 teacher         mIoU {format_number(teacher['miou_visible'])} on the points that a camera sees
-bundle          its engine differs from torch by at most {metrics['parity']['fused']['max_abs_diff']:.1e}
+bundle          its engine differs from torch by at most {metrics['parity']['fused']['max_diff']:.1e}
 replay ({replay['mode']})   {replay['frames_labelled']} of {replay['frames_in']} sweeps labelled, \
 mIoU {format_number(replay['miou'])}, latency p50 {p50} ms, p95 {p95} ms
 time            {metrics['seconds']['total']:.0f} s

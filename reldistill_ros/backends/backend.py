@@ -39,6 +39,8 @@ def open_backend(
         InputError: unknown engine, a precision that the engine or the CPU does not have, or its
             package is not installed.
     """
+    _check_offered(name, get_args(BackendName), 'backend')
+    _check_offered(precision, get_args(Precision), 'precision')
     if name == 'fused':
         from reldistill_ros.backends.fused_backend import FusedBackend
 
@@ -51,8 +53,11 @@ def open_backend(
         from reldistill_ros.backends.onnx_backend import OnnxBackend
 
         return OnnxBackend(bundle.path / STUDENT_ONNX, num_threads)
-    if name == 'torch':
-        from reldistill_ros.backends.torch_backend import TorchBackend
+    from reldistill_ros.backends.torch_backend import TorchBackend
 
-        return TorchBackend.from_bundle(bundle, num_threads)
-    raise InputError('there is no such backend', expected=get_args(BackendName), got=name)
+    return TorchBackend.from_bundle(bundle, num_threads)
+
+
+def _check_offered(value: str, offered: tuple[str, ...], what: str) -> None:
+    if value not in offered:
+        raise InputError(f'there is no such {what}', expected=offered, got=value)

@@ -24,7 +24,7 @@ from reldistill_ros.backends.micro_kernels import HAS_BFLOAT16
 from reldistill_ros.backends.tile_pairs import TilePairs, level_pairs
 from reldistill_ros.core.bundle import STUDENT_WEIGHTS, Bundle
 from reldistill_ros.core.errors import InputError
-from reldistill_ros.core.kernel_maps import KernelMaps, build_kernel_maps
+from reldistill_ros.core.kernel_maps import KernelMaps
 from reldistill_ros.core.network import Convolution, Place, backbone_convolutions
 
 Weights = dict[str, NDArray[np.float32]]
@@ -63,7 +63,6 @@ class FusedBackend:
         self._steps = _static_steps(self._layers, self._kernels)
         self._arena = np.empty(0, np.uint16 if self._half else np.float32)
         self._lock = threading.Lock()
-        self(np.zeros((1, self._num_features), np.float32), _one_voxel())  # compiles, or loads
 
     @classmethod
     def from_bundle(
@@ -74,7 +73,14 @@ class FusedBackend:
         return cls(weights, bundle.manifest.student.network, num_threads, precision)
 
     def __call__(self, feats: NDArray[np.float32], maps: KernelMaps) -> NDArray[np.float32]:
-        pairs = level_pairs(maps, self._team.num_threads)
+        expected = (maps[0].num_voxels, self._num_features)
+        if feats.shape != expected:
+            raise InputError(
+                'the features do not fit the maps or the student',
+                expected=expected,
+                got=feats.shape,
+            )
+        pairs = level_pairs(maps)
         features = np.empty((len(feats), self._layers[-1].c_out), np.float32)
         with self._lock:  # the buffers serve one sweep at a time
             buffers = self._lay_out(feats, [level.num_voxels for level in maps])
@@ -114,10 +120,6 @@ class FusedBackend:
         steps[-1]['target'] = features.ctypes.data
         steps[-1]['target_stride'] = features.shape[1]
         return steps
-
-
-def _one_voxel() -> KernelMaps:
-    return build_kernel_maps(np.zeros((1, 3), np.int32))
 
 
 def _static_steps(

@@ -32,13 +32,15 @@ class FusedLinear:
         self, matrix: NDArray[np.float32], bias: NDArray[np.float32], num_threads: int
     ) -> None:
         self._team = thread_team(num_threads)
-        self._c_out = len(bias)
         missing = -len(bias) % SMALLEST_BLOCK
         self._weights = pack_weights(np.pad(matrix, ((0, 0), (0, missing)))[None])
         self._bias = np.pad(bias, (0, missing))
+        self._c_in = len(matrix)
 
     def __call__(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(N, D) float32 -> (N, C) float32."""
+        """Map rows (N, D) to (N, C'), where the columns from C on are zero."""
+        if rows.shape[1:] != (self._c_in,):
+            raise ValueError(f'expected rows of {self._c_in} values, got {rows.shape}')
         rows = np.ascontiguousarray(rows, np.float32)
-        pairs = linear_pairs(len(rows), tile_rows(len(rows), self._team.num_threads))
-        return convolve(self._team, rows, self._weights, self._bias, pairs)[:, : self._c_out]
+        pairs = linear_pairs(len(rows), tile_rows(len(rows)))
+        return convolve(self._team, rows, self._weights, self._bias, pairs)

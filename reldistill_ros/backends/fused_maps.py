@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from reldistill_ros.backends import micro_kernels
@@ -21,8 +22,12 @@ from reldistill_ros.backends.fused_steps import (
     convolve,
     thread_team,
 )
-from reldistill_ros.backends.fused_tiles import WORD
-from reldistill_ros.backends.micro_kernels import BLOCK_ROWS, add_outer_products, fetch_and_add
+from reldistill_ros.backends.micro_kernels import (
+    BLOCK_ROWS,
+    WORD,
+    add_outer_products,
+    fetch_and_add,
+)
 from reldistill_ros.backends.tile_pairs import TilePairs, level_pairs
 from reldistill_ros.backends.torch_backend import TorchBackend
 from reldistill_ros.backends.torch_maps import PairMaps
@@ -56,7 +61,7 @@ class FusedMaps:
 
     def __init__(self, maps: KernelMaps) -> None:
         self._team = thread_team(torch.get_num_threads())
-        self._pairs = level_pairs(maps, self._team.num_threads)
+        self._pairs = level_pairs(maps)
 
     def submanifold(self, level: int, x: Tensor, kernel: Tensor) -> Tensor:
         """See `SparseMaps`."""
@@ -77,6 +82,13 @@ class FusedMaps:
     def _convolve(self, kind: str, level: int, x: Tensor, kernel: Tensor) -> Tensor:
         pairs = self._pairs[kind, level]
         reverse = self._pairs[REVERSE.get(kind, kind), level]
+        # addresses follow: what does not fit would be read from somewhere else
+        expected = (reverse.num_rows, kernel.shape[1]), (pairs.num_offsets, *kernel.shape[1:])
+        if (x.shape, kernel.shape) != expected or {x.dtype, kernel.dtype} != {torch.float32}:
+            raise ValueError(
+                f'expected float32 rows and kernel of shapes {expected}, '
+                f'got {x.dtype} {tuple(x.shape)} and {kernel.dtype} {tuple(kernel.shape)}'
+            )
         arguments = (self._team, x, kernel, pairs, reverse)
         result: Tensor = _FusedConvolution.apply(*arguments)  # type: ignore[no-untyped-call]
         return result
@@ -94,6 +106,7 @@ class _FusedConvolution(torch.autograd.Function):
         return _convolve(team, x, kernel, pairs)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, kernel = ctx.saved_tensors
         grad_x = grad_kernel = None

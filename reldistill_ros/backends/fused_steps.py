@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import os
 import threading
+import weakref
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import cache
 from typing import Any
 
@@ -75,8 +77,12 @@ class ThreadTeam:
     def __init__(self, num_threads: int) -> None:
         self.num_threads = num_threads
         self._memory = [np.zeros(0, np.float32) for _ in range(num_threads)]
+        self._start()
+        _teams.add(self)
+
+    def _start(self) -> None:
         self._lock = threading.Lock()
-        self._helpers = ThreadPoolExecutor(max(num_threads - 1, 1), 'fused')
+        self._helpers = ThreadPoolExecutor(max(self.num_threads - 1, 1), 'fused')
 
     def run_steps(self, steps: NDArray[Any], dtype: DTypeLike = np.float32) -> None:
         """Carry out steps (S,) of dtype `STEP` one after the other.
@@ -101,10 +107,27 @@ class ThreadTeam:
         with self._lock:
             if len(self._memory[0]) < memory:
                 self._memory = [np.zeros(memory, np.float32) for _ in self._memory]
-            helpers = [self._helpers.submit(function, *arguments, m) for m in self._memory[1:]]
-            function(*arguments, self._memory[0])
+            helpers: list[Future[None]] = []
+            try:
+                for own in self._memory[1:]:
+                    helpers.append(self._helpers.submit(function, *arguments, own))
+                function(*arguments, self._memory[0])
+            finally:  # what they work on must not go away under them
+                wait(helpers)
             for helper in helpers:
                 helper.result()
+
+
+_teams: weakref.WeakSet[ThreadTeam] = weakref.WeakSet()
+
+
+def _restart_teams() -> None:
+    """A forked process has the teams of its parent, but not their threads."""
+    for team in _teams:
+        team._start()
+
+
+os.register_at_fork(after_in_child=_restart_teams)
 
 
 @cache

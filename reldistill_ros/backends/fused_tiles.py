@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from reldistill_ros.backends import micro_kernels
 from reldistill_ros.backends.micro_kernels import (
+    WORD,
     as_pointer,
     atomic_load,
     fetch_and_add,
@@ -28,7 +29,9 @@ from reldistill_ros.backends.micro_kernels import (
 )
 from reldistill_ros.core.compiled import compiled
 
-# One step. Addresses are in bytes, strides in elements of the activations.
+# One step. Addresses are in bytes, strides in elements of the activations. `depth` counts input
+# channels, or pairs of them in bfloat16; `block` is the width of a block of output channels and
+# `block_rows` its most rows; `float_target` has a bfloat16 step write float32.
 STEP = np.dtype(
     [
         (name, np.int64)
@@ -40,7 +43,7 @@ STEP = np.dtype(
         )
     ]
 )
-WORD = 4  # bytes of a float32, of an int32 and of a pair of bfloat16
+HALF_WORD = 2  # bytes of a bfloat16
 HALF = 0x7FFF  # rounds to the nearest bfloat16, ties to even
 SPINS = 2000  # before a waiting thread lets others have the core
 
@@ -52,11 +55,18 @@ sched_yield = types.ExternalFunction('sched_yield', types.int32())
 def run_steps(
     element: NDArray[Any], steps: NDArray[Any], progress: NDArray[np.int64], memory: NDArray[Any]
 ) -> None:
-    """Claim and compute tiles of each step; go on when all tiles of the step are done."""
+    """Claim and compute tiles of each step; go on when all tiles of the step are done.
+
+    Args:
+        element: empty, of the activations' type: float32, or uint16 that holds bfloat16.
+        steps: (S,) `STEP`.
+        progress: (S, 2) zeros, shared by all threads: tiles that are claimed, and done.
+        memory: of this thread, for a tile.
+    """
     for number in range(len(steps)):
         step = steps[number]
-        claimed = progress.ctypes.data + 16 * number
-        done = claimed + 8
+        claimed = progress[number, :1].ctypes.data
+        done = progress[number, 1:].ctypes.data
         num_tiles = (step.num_rows + step.tile_rows - 1) // step.tile_rows
         tile = fetch_and_add(claimed)
         while tile < num_tiles:
@@ -135,7 +145,7 @@ def _start_float_tile(step: Any, first: int, tile: NDArray[np.float32]) -> None:
     bias = _float_row(step.bias, c_out)
     for i in range(num_rows):
         if step.residual:
-            row = _float_row(step.residual + 4 * (first + i) * step.residual_stride, c_out)
+            row = _float_row(step.residual + WORD * (first + i) * step.residual_stride, c_out)
             for c in range(c_out):
                 tile[i, c] = bias[c] + row[c]
         else:
@@ -150,7 +160,9 @@ def _start_bfloat16_tile(step: Any, first: int, tile: NDArray[np.float32]) -> No
     bits = tile.view(np.uint32)
     for i in range(num_rows):
         if step.residual:
-            row = _bfloat16_row(step.residual + 2 * (first + i) * step.residual_stride, c_out)
+            row = _bfloat16_row(
+                step.residual + HALF_WORD * (first + i) * step.residual_stride, c_out
+            )
             for c in range(c_out):
                 bits[i, c] = np.uint32(row[c]) << np.uint32(16)
             for c in range(c_out):
@@ -172,7 +184,7 @@ def _clip_tile(tile: NDArray[np.float32]) -> None:
 def _finish_float_tile(step: Any, first: int, tile: NDArray[np.float32]) -> None:
     num_rows, c_out = tile.shape
     for i in range(num_rows):
-        row = _float_row(step.target + 4 * (first + i) * step.target_stride, c_out)
+        row = _float_row(step.target + WORD * (first + i) * step.target_stride, c_out)
         for c in range(c_out):
             row[c] = tile[i, c]
 
@@ -182,7 +194,7 @@ def _finish_bfloat16_tile(step: Any, first: int, tile: NDArray[np.float32]) -> N
     num_rows, c_out = tile.shape
     bits = tile.view(np.uint32)
     for i in range(num_rows):
-        row = _bfloat16_row(step.target + 2 * (first + i) * step.target_stride, c_out)
+        row = _bfloat16_row(step.target + HALF_WORD * (first + i) * step.target_stride, c_out)
         for c in range(c_out):
             value = bits[i, c]
             even = (value >> np.uint32(16)) & np.uint32(1)

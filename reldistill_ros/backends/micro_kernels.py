@@ -9,6 +9,7 @@ The block sizes follow the register file; everything else is left to LLVM.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import Any
 
 from llvmlite import ir
@@ -39,7 +40,7 @@ Builder = Any  # numba's subclass of ir.IRBuilder
 Values = Sequence[Any]
 
 
-def _inline(typing: Callable[..., Any]) -> Any:
+def inline_code(typing: Callable[..., Any]) -> Any:
     """Code that numba puts where it is called; callers pass what `typing` takes but its first."""
     return intrinsic(typing)
 
@@ -54,7 +55,8 @@ class _Bfloat16(ir.Type):
 BFLOAT16 = _Bfloat16()
 
 
-def _declare(builder: Builder, kind: ir.FunctionType, name: str) -> Any:
+def declare(builder: Builder, kind: ir.FunctionType, name: str) -> Any:
+    """An LLVM intrinsic by its name."""
     return cgutils.get_or_insert_function(builder.module, kind, name)  # type: ignore[no-untyped-call]
 
 
@@ -62,7 +64,7 @@ def _fma(builder: Builder, total: Any, scalar: Any, vector: Any) -> Any:
     """`total + scalar * vector` in float32."""
     kind = ir.FunctionType(FLOATS, [FLOATS] * 3)
     name = f'llvm.fmuladd.v{LANES}f32'
-    function = _declare(builder, kind, name)
+    function = declare(builder, kind, name)
     return builder.call(function, [scalar, vector, total])
 
 
@@ -71,7 +73,7 @@ def _dot_pairs(builder: Builder, total: Any, scalar: Any, vector: Any) -> Any:
     pairs = ir.VectorType(BFLOAT16, 2 * LANES)
     kind = ir.FunctionType(FLOATS, [FLOATS, pairs, pairs])
     name = 'llvm.x86.avx512bf16.dpbf16ps.512'
-    function = _declare(builder, kind, name)
+    function = declare(builder, kind, name)
     operands = [builder.bitcast(operand, pairs) for operand in (scalar, vector)]
     return builder.call(function, [total, *operands])
 
@@ -113,6 +115,9 @@ def _update_block(
 ) -> None:
     """Emit the loop over `count` rank-1 updates of a block.
 
+    The updates are summed up from zero and then added to the block: a sum of sums loses less in
+    float32 than one long sum.
+
     Args:
         builder: where to emit; stands behind the loop afterwards.
         block: address of each row of the block.
@@ -121,31 +126,45 @@ def _update_block(
         operands: emits the scalars (one a row) and the vectors of an update.
         multiply_add: emits `total + scalar * vector`.
     """
-    before = [_vectors(builder, row, width, FLOAT) for row in block]
     entry, body = builder.block, builder.append_basic_block('update')
-    after = builder.append_basic_block('store')
     builder.branch(body)
     builder.position_at_end(body)
     step = builder.phi(I64)
     step.add_incoming(ir.Constant(I64, 0), entry)
-    totals = [[builder.phi(FLOATS) for _ in row] for row in before]
-    scalars, vectors = operands(step)
+    totals = [[builder.phi(FLOATS) for _ in range(0, width, LANES)] for _ in block]
+    updated = _update(builder, totals, operands(step), multiply_add)
+    following = builder.add(step, ir.Constant(I64, 1))
+    step.add_incoming(following, builder.block)
+    zero = ir.Constant(FLOATS, [0.0] * LANES)
+    for total, value in zip(chain(*totals), chain(*updated)):
+        total.add_incoming(zero, entry)
+        total.add_incoming(value, builder.block)
+    after = builder.append_basic_block('store')
+    builder.cbranch(builder.icmp_signed('<', following, count), body, after)
+    builder.position_at_end(after)
+    for row, values in zip(block, updated):
+        _add_to_row(builder, row, values)
+
+
+def _update(
+    builder: Builder,
+    totals: Sequence[Values],
+    operands: tuple[Values, Values],
+    multiply_add: Callable[..., Any],
+) -> list[list[Any]]:
+    scalars, vectors = operands
     updated = []
     for row, scalar in zip(totals, scalars):
         spread = _broadcast(builder, scalar)
         updated.append([multiply_add(builder, t, spread, v) for t, v in zip(row, vectors)])
-    following = builder.add(step, ir.Constant(I64, 1))
-    step.add_incoming(following, builder.block)
-    for i, row in enumerate(totals):
-        for v, total in enumerate(row):
-            total.add_incoming(before[i][v], entry)
-            total.add_incoming(updated[i][v], builder.block)
-    builder.cbranch(builder.icmp_signed('<', following, count), body, after)
-    builder.position_at_end(after)
-    for row, values in zip(block, updated):
-        for v, value in enumerate(values):
-            address = _offset(builder, row, v * LANES)
-            builder.store(value, builder.inttoptr(address, FLOATS.as_pointer()), align=WORD)
+    return updated
+
+
+def _add_to_row(builder: Builder, row: Any, values: Values) -> None:
+    before = _vectors(builder, row, len(values) * LANES, FLOAT)
+    for v, (old, value) in enumerate(zip(before, values)):
+        pointer = builder.inttoptr(_offset(builder, row, v * LANES), FLOATS.as_pointer())
+        builder.store(builder.fadd(old, value), pointer, align=WORD)
 
 
 def _by_block_size(
@@ -168,7 +187,7 @@ def _by_block_size(
     builder.position_at_end(end)
 
 
-@_inline
+@inline_code
 def multiply_rows(
     _: Any, element: Any, width: Any, rows: Any, x: Any, x_stride: Any, rows_in: Any, w: Any,
     depth: Any, y: Any, y_stride: Any, rows_out: Any,
@@ -207,7 +226,7 @@ def multiply_rows(
     return types.void(element, *[types.int64] * 10), codegen
 
 
-@_inline
+@inline_code
 def add_outer_products(
     _: Any, width: Any, rows: Any, x: Any, x_stride: Any, rows_in: Any, y: Any, y_stride: Any,
     rows_out: Any, count: Any, w: Any, w_stride: Any,
@@ -238,7 +257,7 @@ def add_outer_products(
     return types.void(*[types.int64] * 11), codegen
 
 
-@_inline
+@inline_code
 def as_pointer(_: Any, address: Any) -> Any:
     """An address as what `numba.carray` takes."""
 
@@ -248,7 +267,7 @@ def as_pointer(_: Any, address: Any) -> Any:
     return types.voidptr(types.int64), codegen
 
 
-@_inline
+@inline_code
 def fetch_and_add(_: Any, address: Any) -> Any:
     """Add 1 to the int64 at an address and return what it was, in one atomic step."""
 
@@ -259,7 +278,7 @@ def fetch_and_add(_: Any, address: Any) -> Any:
     return types.int64(types.int64), codegen
 
 
-@_inline
+@inline_code
 def atomic_load(_: Any, address: Any) -> Any:
     """The int64 at an address, as the other threads left it."""
 

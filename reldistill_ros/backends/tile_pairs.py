@@ -12,11 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from reldistill_ros.core.compiled import compiled
+from reldistill_ros.core.compiled import as_kernel_array, compiled
 from reldistill_ros.core.kernel_maps import KernelMaps, LevelMaps
 
 LARGEST_TILE = 512
 SMALLEST_TILE = 16
+TILES_OF_A_ROUND = 4
 
 
 @dataclass(frozen=True)
@@ -42,24 +43,27 @@ class TilePairs:
         return int(self.starts.shape[1]) - 1
 
 
-def level_pairs(maps: KernelMaps, num_threads: int) -> dict[tuple[str, int], TilePairs]:
+def level_pairs(maps: KernelMaps) -> dict[tuple[str, int], TilePairs]:
     """The pairs of every kind of convolution at every level, by (kind, level)."""
     pairs = {}
     for index, level in enumerate(maps):
-        size = tile_rows(level.num_voxels, num_threads)
+        size = tile_rows(level.num_voxels)
         pairs['submanifold', index] = _table_pairs(level.submanifold, level.num_voxels, size)
         pairs['linear', index] = linear_pairs(level.num_voxels, size)
         if index < len(maps) - 1:
             pairs['up', index] = _up_pairs(level, size)
-            size = tile_rows(maps[index + 1].num_voxels, num_threads)
+            size = tile_rows(maps[index + 1].num_voxels)
             pairs['down', index] = _table_pairs(level.down, level.num_voxels, size)
     return pairs
 
 
-def tile_rows(num_rows: int, num_threads: int) -> int:
-    """Rows of a tile: small enough for the cache, the same number of tiles for every thread."""
-    rounds = -(-num_rows // (LARGEST_TILE * num_threads))
-    return max(SMALLEST_TILE, -(-num_rows // max(rounds * num_threads, 1)))
+def tile_rows(num_rows: int) -> int:
+    """Rows of a tile: small enough for the cache, and tiles in fours, for two threads or four.
+
+    It does not depend on the number of threads, and so neither do the sums over tiles.
+    """
+    rounds = -(-num_rows // (LARGEST_TILE * TILES_OF_A_ROUND))
+    return max(SMALLEST_TILE, -(-num_rows // max(rounds * TILES_OF_A_ROUND, 1)))
 
 
 def _table_pairs(table: NDArray[np.int32], num_in: int, tile_rows: int) -> TilePairs:
@@ -67,7 +71,7 @@ def _table_pairs(table: NDArray[np.int32], num_in: int, tile_rows: int) -> TileP
     num_offsets, num_rows = table.shape
     starts = np.empty((-(-num_rows // tile_rows), num_offsets + 1), np.int32)
     rows = np.empty((2, table.size + 1), np.int32)  # of its pages only the used ones get memory
-    num_pairs = _list_table(table, num_in, tile_rows, rows, starts)
+    num_pairs = _list_table(as_kernel_array(table, np.int32), num_in, tile_rows, rows, starts)
     return TilePairs(rows[0, :num_pairs], rows[1, :num_pairs], starts, tile_rows, num_rows)
 
 
@@ -76,7 +80,8 @@ def _up_pairs(level: LevelMaps, tile_rows: int) -> TilePairs:
     num_rows = level.num_voxels
     starts = np.empty((-(-num_rows // tile_rows), 9), np.int32)
     rows = np.empty((2, num_rows + 1), np.int32)
-    _list_children(level.parent, level.child, tile_rows, rows, starts)
+    parent, child = (as_kernel_array(a, np.int32) for a in (level.parent, level.child))
+    _list_children(parent, child, tile_rows, rows, starts)
     return TilePairs(rows[0, :-1], rows[1, :-1], starts, tile_rows, num_rows)
 
 

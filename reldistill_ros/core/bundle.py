@@ -54,8 +54,8 @@ class Manifest(Settings):
         run: settings of the training run.
         data_hash: sha256 over the ids of the training sweeps.
         git_commit: of the trainer.
-        parity: per engine, how far it is from the torch student, measured at export: `max_abs_diff`
-            of the point features relative to their largest, `max_abs_diff_cosine` of the cosines
+        parity: per engine, how far it is from the torch student, measured at export: `max_diff`
+            of the point features relative to their largest, `max_diff_cosine` of the cosines
             to the prompts, `label_agreement` as a share of the voxels.
         files: sha256 of every other file by name.
     """

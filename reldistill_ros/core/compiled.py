@@ -2,11 +2,13 @@
 """Compiled kernels: numba with one set of options, a cache on disk, and a word while it compiles.
 
 Kernels are compiled at their first call for the types they get, so callers fix dtype and layout;
-`as_kernel_array` does. They use one thread: processes fork, and several runtimes share the cores.
+`as_kernel_array` does. No kernel starts threads, for processes fork, and several runtimes share the cores; some are
+made to be called from several.
 """
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +19,8 @@ import numba
 import numpy as np
 from numba.core import event
 from numpy.typing import DTypeLike, NDArray
+
+from reldistill_ros.core.files import replacing
 
 Parameters = ParamSpec('Parameters')
 Result = TypeVar('Result')
@@ -83,14 +87,21 @@ def compiled(
 
 
 def _drop_outdated(dispatcher: Any, uses: tuple[ModuleType, ...]) -> None:
-    """Remove what is kept of a kernel if a module that it uses is newer."""
+    """Remove what is kept of a kernel if a module that it uses has another text than then."""
     folder = dispatcher.stats.cache_path
-    newest = max((Path(str(module.__file__)).stat().st_mtime for module in uses), default=0.0)
+    if not (folder and uses):
+        return
+    texts = [Path(str(module.__file__)).read_bytes() for module in uses]
+    digest = hashlib.sha256(b''.join(texts)).hexdigest()
     kernel = dispatcher.py_func
-    name = f'{kernel.__module__.rpartition(".")[2]}.{kernel.__qualname__}-'
-    for index in Path(folder).glob(f'{name}*.nbi') if folder and uses else ():
-        if index.stat().st_mtime < newest:
-            index.unlink(missing_ok=True)
+    name = f'{kernel.__module__.rpartition(".")[2]}.{kernel.__qualname__}'
+    known = Path(folder) / f'{name}.uses'
+    if known.is_file() and known.read_text() == digest:
+        return
+    for index in Path(folder).glob(f'{name}-*.nbi'):
+        index.unlink(missing_ok=True)
+    with replacing(known) as partial:
+        partial.write_text(digest)
 
 
 def as_kernel_array(values: NDArray[Any], dtype: DTypeLike) -> NDArray[Any]:

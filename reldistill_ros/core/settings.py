@@ -30,6 +30,10 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra='forbid', frozen=True, allow_inf_nan=False)
 
 
+# kernel maps pack three coordinates and their neighbours' into 63 bits
+MOST_VOXELS_OF_AN_AXIS = 1 << 20
+
+
 class VoxelSettings(Settings):
     """The voxel grid in the lidar frame.
 
@@ -47,6 +51,11 @@ class VoxelSettings(Settings):
         low, high = self.point_cloud_range[:3], self.point_cloud_range[3:]
         if any(a >= b for a, b in zip(low, high)):
             raise ValueError('point_cloud_range must be x_min y_min z_min x_max y_max z_max')
+        most = max(b - a for a, b in zip(low, high)) / self.voxel_size
+        if most > MOST_VOXELS_OF_AN_AXIS:
+            raise ValueError(
+                f'the range is {most:.0f} voxels long, at most {MOST_VOXELS_OF_AN_AXIS}'
+            )
         return self
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reldistill_ros.core.compiled import as_kernel_array, compiled
+from reldistill_ros.core.errors import InputError
 from reldistill_ros.core.settings import FEATURE_WIDTH, InputSettings, VoxelSettings
 
 # Scales that bring metres to order one; part of the student's input definition.
@@ -58,7 +59,14 @@ def voxelise(
             the features.
         settings: the grid.
         inputs: which features, and how intensity is scaled.
+
+    Raises:
+        InputError: points of another shape.
     """
+    if points.ndim != 2 or points.shape[1] != 4:
+        raise InputError(
+            'points have x, y, z and intensity', expected='shape (N, 4)', got=points.shape
+        )
     points = as_kernel_array(points, np.float32)
     size = grid_size(settings)
     grid = np.array([*settings.point_cloud_range[:3], settings.voxel_size])

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reldistill_ros.core.compiled import as_kernel_array, compiled
+from reldistill_ros.core.vocabulary import IGNORE_INDEX
 
 TINY = np.float32(1e-12)
 
@@ -78,7 +79,7 @@ def prompt_cosines(features: NDArray[np.float32], head: FoldedHead) -> NDArray[n
 
 
 def cosines_of(products: NDArray[np.float32], num_prompts: int) -> NDArray[np.float32]:
-    """The cosines (V, M) from the output (V, M + R) of the folded head."""
+    """The cosines (V, M) from the output (V, M + R) of the folded head; zeros may follow."""
     cosines = np.empty((len(products), num_prompts), np.float32)
     _divide_by_norms(as_kernel_array(products, np.float32), cosines)
     return cosines
@@ -141,9 +142,12 @@ def _label_rows(
             weight = np.exp(score)
             total += weight
             weighted += weight * score
-        class_ids[row] = best
-        probabilities[row] = 1 / total
-        entropies[row] = max(np.log(total) - weighted / total, np.float32(0))
+        if total >= 1:
+            class_ids[row] = best
+            probabilities[row] = 1 / total
+            entropies[row] = max(np.log(total) - weighted / total, np.float32(0))
+        else:  # a cosine that is no number
+            class_ids[row], probabilities[row], entropies[row] = IGNORE_INDEX, 0, np.nan
 
 
 @compiled()

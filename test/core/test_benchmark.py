@@ -4,19 +4,20 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
 
 from benchmark.lidar_sweep import POINT_CLOUD_RANGE
-from benchmark.numpy_maps import compare_maps
+from benchmark.numpy_maps import compare_maps, numpy_maps
 from benchmark.sparse import measure, write_inputs
 from benchmark.sparse_engines import ENGINES, obstacle
 from benchmark.sparse_reference import write_expected
 from benchmark.sparse_report import markdown_report, ratios_to_peers, save_plot
 from benchmark.sparse_worker import WARM_UP
 from benchmark.sparse_workload import Workload, count_flops
-from reldistill_ros.core.kernel_maps import build_kernel_maps
+from reldistill_ros.core.kernel_maps import LevelMaps, build_kernel_maps
 from reldistill_ros.core.network import backbone_convolutions
 from reldistill_ros.core.settings import VoxelSettings
 
@@ -24,6 +25,8 @@ COLUMNS = {
     *('case', 'network', 'engine', 'mode', 'dtype', 'median_s', 'iqr_s', 'peak_mb', 'gflops'),
     *('relative_error', 'note'),
 }
+POINTS = np.random.default_rng(0).uniform(-6, 6, (3000, 4)).astype(np.float32)
+VOXEL = VoxelSettings(voxel_size=0.4, point_cloud_range=POINT_CLOUD_RANGE)
 
 
 @pytest.fixture(scope='module')
@@ -58,9 +61,20 @@ def test_flops_count_existing_pairs_only():
 
 
 def test_numpy_gives_the_same_voxels_and_maps():
-    points = np.random.default_rng(0).uniform(-6, 6, (3000, 4)).astype(np.float32)
-    voxel = VoxelSettings(voxel_size=0.4, point_cloud_range=POINT_CLOUD_RANGE)
-    assert compare_maps(points, voxel)['ratio'] > 0
+    assert set(compare_maps(POINTS, VOXEL)) == {'points', 'ours_s', 'numpy_s', 'ratio'}
+
+
+@pytest.mark.parametrize('name', [field.name for field in fields(LevelMaps)])
+def test_maps_that_differ_are_not_timed(name, monkeypatch):
+    def with_one_wrong_entry(coords):
+        *finer, last = numpy_maps(coords)
+        wrong = getattr(finer[-1], name).copy()
+        wrong.flat[-1] += 1
+        return (*finer[:-1], replace(finer[-1], **{name: wrong}), last)
+
+    monkeypatch.setattr('benchmark.numpy_maps.numpy_maps', with_one_wrong_entry)
+    with pytest.raises(AssertionError, match=name):
+        compare_maps(POINTS, VOXEL)
 
 
 def test_rows_hold_every_mode_of_our_engines_and_their_outputs_are_right(workload, tmp_path):

@@ -75,7 +75,8 @@ print(double(1.5), double.targetoptions.get('fastmath', False))
 
 def test_the_first_start_says_that_it_compiles_and_the_second_has_nothing_to_say(tmp_path):
     digest, told = start(tmp_path)
-    assert told.startswith(f'reldistill: compiling for this CPU, once; it is kept in {tmp_path}')
+    assert told.startswith('reldistill: compiling for this CPU, up to half a minute, once; ')
+    assert f'it is kept in {tmp_path}' in told
     assert len(told.splitlines()) == 1
     assert start(tmp_path) == (digest, '')
 
@@ -87,7 +88,9 @@ def test_without_a_folder_for_the_cache_it_compiles_at_every_start_and_says_how_
     for _ in range(2):
         doubled, told = start(tmp_path, NO_CACHE + call_kernel(tmp_path))
         assert doubled.split() == ['3.0', 'False']
-        assert told.startswith('reldistill: compiling for this CPU, at every start')
+        assert told.startswith(
+            'reldistill: compiling for this CPU, up to half a minute, at every start'
+        )
         assert 'NUMBA_CACHE_DIR' in told
         assert len(told.splitlines()) == 1
 
@@ -106,3 +109,19 @@ assert numba.njit(lambda x: x + 1)(1) == 2
 def test_a_kernel_takes_further_options_of_the_compiler(tmp_path, options):
     write_kernel(tmp_path, options)
     assert start(tmp_path, call_kernel(tmp_path))[0].split() == ['3.0', str(bool(options))]
+
+
+def test_a_kernel_is_made_anew_when_a_module_that_it_uses_has_changed_whatever_its_date(tmp_path):
+    used = tmp_path / 'used.py'
+    text = 'from reldistill_ros.core.compiled import compiled\n\n\n'
+    (tmp_path / 'user.py').write_text(
+        f'import used\n{text}@compiled(used)\ndef total(x: float) -> float:\n'
+        '    return used.summand(x) + 1\n'
+    )
+    script = f'import sys\nsys.path.append({str(tmp_path)!r})\nimport user\nprint(user.total(1.0))'
+    for summand, expected in (('x', '2.0'), ('x', '2.0'), ('x + 10', '12.0')):
+        used.write_text(
+            f'{text}@compiled()\ndef summand(x: float) -> float:\n    return {summand}\n'
+        )
+        os.utime(used, (1_000_000_000, 1_000_000_000))
+        assert start(tmp_path, script)[0].strip() == expected

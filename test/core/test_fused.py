@@ -4,18 +4,27 @@
 from __future__ import annotations
 
 import os
+import signal
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from random_student import NUM_FEATURES, make_student
 from torch.nn.functional import normalize
 
 from reldistill_ros.backends.fused_backend import FusedBackend
 from reldistill_ros.backends.fused_maps import FusedMaps
-from reldistill_ros.backends.fused_steps import block_width, pack_weights, to_bfloat16
+from reldistill_ros.backends.fused_steps import (
+    ThreadTeam,
+    block_width,
+    pack_weights,
+    to_bfloat16,
+)
 from reldistill_ros.backends.micro_kernels import HAS_BFLOAT16
 from reldistill_ros.backends.tile_pairs import level_pairs
 from reldistill_ros.backends.torch_backend import TorchBackend
@@ -23,27 +32,13 @@ from reldistill_ros.backends.torch_maps import PairMaps
 from reldistill_ros.core.errors import InputError
 from reldistill_ros.core.kernel_maps import build_kernel_maps, concatenate_maps
 from reldistill_ros.core.network import NETWORKS, backbone_convolutions
-from reldistill_ros.core.settings import InputSettings, StudentSettings, VoxelSettings
-from reldistill_ros.core.student import Student
+from reldistill_ros.core.settings import InputSettings, VoxelSettings
 from reldistill_ros.core.voxels import voxelise
 
 DATA = Path(os.environ.get('RELDISTILL_DATA', Path(__file__).parents[3] / 'shared' / 'data'))
-NUM_FEATURES = 5
 TOLERANCE = 1e-4
 
 cpu_has_bfloat16 = pytest.mark.skipif(not HAS_BFLOAT16, reason='the CPU has no avx512_bf16')
-
-
-def make_student(network='small', num_features=NUM_FEATURES, seed=0):
-    torch.manual_seed(seed)
-    student = Student(StudentSettings(network=network, embedding_size=32), num_features)
-    for module in student.modules():  # norms that do something
-        if isinstance(module, torch.nn.BatchNorm1d):
-            torch.nn.init.uniform_(module.running_mean, -0.5, 0.5)
-            torch.nn.init.uniform_(module.running_var, 0.5, 2.0)
-            torch.nn.init.uniform_(module.weight, 0.5, 1.5)
-            torch.nn.init.uniform_(module.bias, -0.5, 0.5)
-    return student.eval()
 
 
 def fused(student, network='small', num_threads=2, precision='float32'):
@@ -146,20 +141,30 @@ def test_the_list_of_convolutions_is_the_student(network):
     assert {c.name: (*volume[c.kind], c.c_in, c.c_out) for c in layers} == kernels
 
 
-@given(st.integers(0, 2**32 - 1), st.integers(1, 500), st.integers(1, 4))
+def listed_table(pairs, num_in):
+    """The table (K, V) that pairs stand for."""
+    table = np.full((pairs.num_offsets, pairs.num_rows), num_in, np.int32)
+    for tile, starts in enumerate(pairs.starts):
+        for k in range(pairs.num_offsets):
+            chosen = slice(starts[k], starts[k + 1])
+            table[k, pairs.rows_out[chosen] + tile * pairs.tile_rows] = pairs.rows_in[chosen]
+    return table
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 500))
 @settings(max_examples=30, deadline=None)
-def test_the_pairs_are_those_of_the_tables(seed, count, num_threads):
+def test_the_pairs_are_those_of_the_tables(seed, count):
     maps = build_kernel_maps(random_coords(seed, count, 8))
-    pairs = level_pairs(maps, num_threads)
+    pairs = level_pairs(maps)
     for index, level in enumerate(maps):
-        table = np.full_like(level.submanifold, level.num_voxels)
-        listed = pairs['submanifold', index]
-        for tile, starts in enumerate(listed.starts):
-            for k in range(listed.num_offsets):
-                chosen = slice(starts[k], starts[k + 1])
-                rows = listed.rows_out[chosen] + tile * listed.tile_rows
-                table[k, rows] = listed.rows_in[chosen]
-        assert np.array_equal(table, level.submanifold)
+        num = level.num_voxels
+        assert np.array_equal(listed_table(pairs['submanifold', index], num), level.submanifold)
+        assert np.array_equal(listed_table(pairs['linear', index], num)[0], np.arange(num))
+        if index < len(maps) - 1:
+            assert np.array_equal(listed_table(pairs['down', index], num), level.down)
+            up = listed_table(pairs['up', index], level.down.shape[1])
+            assert np.array_equal(up[level.child, np.arange(num)], level.parent)
+            assert (up < level.down.shape[1]).sum() == num
 
 
 def both_gradients(maps, convolve, shape, volume):
@@ -273,3 +278,101 @@ def test_a_real_sweep_gives_what_torch_gives():
     maps = build_kernel_maps(voxels.coords)
     got = ENGINES[2](voxels.feats, maps)
     assert_equal_but_for_rounding(got, REFERENCE(voxels.feats, maps))
+
+
+@pytest.mark.parametrize(
+    'feats_of', [lambda f: f[:1], lambda f: f[:, :-1], lambda f: np.repeat(f, 2, axis=0)]
+)
+def test_features_that_do_not_fit_are_refused(feats_of):
+    maps = build_kernel_maps(random_coords(0, 200, 8))
+    with pytest.raises(InputError, match='do not fit the maps or the student'):
+        ENGINES[2](feats_of(features_of(maps[0].coords)), maps)
+
+
+@pytest.mark.parametrize(
+    ('rows', 'channels', 'dtype'),
+    [
+        (0, 16, torch.float64),
+        (0, 4, torch.float32),
+        (0, 20, torch.float32),
+        (5, 16, torch.float32),
+    ],
+)
+def test_rows_that_do_not_fit_the_kernel_or_the_maps_are_refused(rows, channels, dtype):
+    maps = build_kernel_maps(random_coords(0, 200, 8))
+    x = torch.zeros(rows or maps[0].num_voxels, channels, dtype=dtype)
+    with pytest.raises(ValueError, match='expected float32 rows and kernel'):
+        FusedMaps(maps).submanifold(0, x, torch.zeros(27, 16, 16))
+
+
+def test_a_second_derivative_is_refused():
+    maps = FusedMaps(build_kernel_maps(random_coords(0, 50, 4)))
+    num = maps._pairs['submanifold', 0].num_rows
+    x = torch.randn(num, 16, requires_grad=True)
+    out = maps.submanifold(0, x, torch.randn(27, 16, 16, requires_grad=True)).square().sum()
+    (first,) = torch.autograd.grad(out, x, create_graph=True)
+    with pytest.raises(RuntimeError, match='once_differentiable'):
+        first.sum().backward()
+
+
+def test_gradients_are_the_same_to_the_bit_with_any_number_of_threads():
+    maps = build_kernel_maps(random_coords(9, 4000, 15))
+    x = torch.randn(maps[0].num_voxels, 48, requires_grad=True)
+    kernel = torch.randn(27, 48, 96, requires_grad=True)
+    found = []
+    before = torch.get_num_threads()
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        out = FusedMaps(maps).submanifold(0, x, kernel)
+        found.append(torch.autograd.grad(out.square().sum(), (x, kernel)))
+    torch.set_num_threads(before)
+    for gradients in found[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(gradients, found[0]))
+
+
+def test_the_gradient_of_a_kernel_that_very_many_rows_share_stays_exact():
+    num = 200_000
+    maps = FusedMaps(build_kernel_maps(np.argwhere(np.ones((num, 1, 1))).astype(np.int32)))
+    x, kernel = torch.rand(num, 16), torch.zeros(16, 16, requires_grad=True)
+    grad = torch.rand(num, 16)
+    (got,) = torch.autograd.grad(maps.linear(0, x, kernel), kernel, grad)
+    expected = x.double().T @ grad.double()
+    assert_equal_but_for_rounding(got.numpy(), expected.numpy(), 5e-6)
+
+
+def test_a_forked_process_computes_too():
+    maps = build_kernel_maps(random_coords(4, 500, 10))
+    feats = features_of(maps[0].coords)
+    expected = ENGINES[2](feats, maps)
+    read, write = os.pipe()
+    child = os.fork()
+    if not child:  # a hang must not outlive the test
+        signal.alarm(20)
+        os.write(write, bytes([np.array_equal(ENGINES[2](feats, maps), expected)]))
+        os._exit(0)
+    os.close(write)
+    assert os.read(read, 1) == b'\x01'
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_a_helper_that_cannot_start_leaves_nobody_working_behind():
+    team = ThreadTeam(3)
+    working = []
+
+    def work(own):
+        working.append(own)
+        time.sleep(0.2)
+        working.pop()
+
+    starts = iter([team._helpers.submit, None])
+
+    def submit(*arguments):
+        start = next(starts)
+        if start is None:
+            raise RuntimeError("can't start new thread")
+        return start(*arguments)
+
+    team._helpers = SimpleNamespace(submit=submit)
+    with pytest.raises(RuntimeError, match='new thread'):
+        team.call(work)
+    assert working == []

@@ -13,11 +13,10 @@ import numpy as np
 import pytest
 import torch
 from llvmlite.binding import get_host_cpu_features
+from random_student import NUM_FEATURES, make_student
 
 from reldistill_ros.backends.torch_maps import PairMaps
 from reldistill_ros.core.kernel_maps import build_kernel_maps
-from reldistill_ros.core.settings import StudentSettings
-from reldistill_ros.core.student import Student
 
 ROOT = Path(__file__).parents[2]
 
@@ -59,25 +58,13 @@ x86_64_only = pytest.mark.skipif(
 )
 
 
-def make_student():
-    """A student whose norms do something."""
-    torch.manual_seed(0)
-    student = Student(StudentSettings(network='small', embedding_size=8), 6).eval()
-    for module in student.modules():
-        if isinstance(module, torch.nn.BatchNorm1d):
-            torch.nn.init.uniform_(module.running_mean, -0.5, 0.5)
-            torch.nn.init.uniform_(module.running_var, 0.5, 2.0)
-            torch.nn.init.uniform_(module.bias, -0.5, 0.5)
-    return student
-
-
 @pytest.fixture(scope='module')
 def expected(tmp_path_factory):
     """A folder with the weights and a sweep, and the features that torch gives."""
     folder = tmp_path_factory.mktemp('sweep')
     rng = np.random.default_rng(0)
     coords = np.unique(rng.integers(0, 12, (300, 3)), axis=0).astype(np.int32)
-    feats = rng.normal(size=(len(coords), 6)).astype(np.float32)
+    feats = rng.normal(size=(len(coords), NUM_FEATURES)).astype(np.float32)
     student = make_student()
     np.savez(folder / 'weights.npz', **{k: v.numpy() for k, v in student.state_dict().items()})
     np.savez(folder / 'sweep.npz', coords=coords, feats=feats)

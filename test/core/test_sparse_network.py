@@ -8,13 +8,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from random_student import NUM_FEATURES, make_student
 from torch.nn import functional as F
 
 from reldistill_ros.backends.tables import table_inputs
 from reldistill_ros.backends.torch_maps import PairMaps, TableMaps
 from reldistill_ros.core.kernel_maps import build_kernel_maps, concatenate_maps
-from reldistill_ros.core.settings import StudentSettings
-from reldistill_ros.core.student import Student, fold_batch_norm
+from reldistill_ros.core.student import fold_batch_norm
 
 GRID = 12
 
@@ -101,24 +101,12 @@ def test_convolution_gradients_are_right():
     assert torch.autograd.gradcheck(lambda a, b: maps.down(0, a, b), (x, kernel))
 
 
-def make_student(network='small', num_features=6):
-    torch.manual_seed(0)
-    student = Student(StudentSettings(network=network, embedding_size=32), num_features)
-    for module in student.modules():  # norms that do something
-        if isinstance(module, torch.nn.BatchNorm1d):
-            torch.nn.init.uniform_(module.running_mean, -0.5, 0.5)
-            torch.nn.init.uniform_(module.running_var, 0.5, 2.0)
-            torch.nn.init.uniform_(module.weight, 0.5, 1.5)
-            torch.nn.init.uniform_(module.bias, -0.5, 0.5)
-    return student.eval()
-
-
 @torch.no_grad()
 @pytest.mark.parametrize('network', ['small', 'minkunet18', 'minkunet34'])
 def test_pairs_tables_and_folded_batch_norm_give_the_same_student(network):
     student = make_student(network)
     maps = build_kernel_maps(random_coords(np.random.default_rng(3), 500, 24))
-    feats = torch.randn(maps[0].num_voxels, 6)
+    feats = torch.randn(maps[0].num_voxels, NUM_FEATURES)
     reference = student(feats, PairMaps(maps))
     scale = reference.abs().max()
     torch.testing.assert_close(
@@ -136,7 +124,7 @@ def test_a_batch_gives_what_its_sweeps_give_alone():
     sweeps = [
         build_kernel_maps(random_coords(np.random.default_rng(s), 100 + s, 16)) for s in range(3)
     ]
-    feats = [torch.randn(maps[0].num_voxels, 6) for maps in sweeps]
+    feats = [torch.randn(maps[0].num_voxels, NUM_FEATURES) for maps in sweeps]
     alone = torch.cat([student(x, PairMaps(maps)) for x, maps in zip(feats, sweeps)])
     together = student(torch.cat(feats), PairMaps(concatenate_maps(sweeps)))
     torch.testing.assert_close(together, alone, atol=1e-4, rtol=1e-4)

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from reldistill_ros.core.errors import InputError
 from reldistill_ros.core.settings import InputSettings, VoxelSettings
 from reldistill_ros.core.voxels import (
     HEIGHT_SCALE,
@@ -192,3 +193,8 @@ def test_the_order_of_the_points_does_not_matter():
     np.testing.assert_array_equal(a.coords, b.coords)
     np.testing.assert_array_equal(a.point_to_voxel[order], b.point_to_voxel)
     np.testing.assert_allclose(a.feats, b.feats, atol=1e-6)
+
+
+def test_points_without_intensity_are_refused():
+    with pytest.raises(InputError, match=r'(?s)x, y, z and intensity.*\(N, 4\).*\(5, 3\)'):
+        voxelise(np.zeros((5, 3), np.float32), VOXEL, INPUTS)

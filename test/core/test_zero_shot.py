@@ -39,3 +39,10 @@ def test_entropy_is_zero_for_certainty_and_log_k_for_none():
     labels = label_cosines(cosines, np.arange(3), temperature=0.01)
     assert labels.entropies[0] == pytest.approx(0, abs=1e-6)
     assert labels.entropies[1] == pytest.approx(np.log(3), abs=1e-5)
+
+
+def test_a_cosine_that_is_no_number_gives_no_label():
+    labels = label_cosines(np.float32([[np.nan, 0.1], [0.3, 0.2]]), np.arange(2), temperature=0.1)
+    assert labels.class_ids.tolist() == [255, 0]
+    assert labels.probabilities[0] == 0
+    assert np.isnan(labels.entropies[0])
