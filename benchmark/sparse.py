@@ -14,8 +14,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, closing
 from datetime import date
+from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -25,7 +27,7 @@ from tqdm import tqdm
 
 from benchmark.lidar_sweep import CASES, POINT_CLOUD_RANGE, cast_sweep
 from benchmark.numpy_maps import compare_maps
-from benchmark.sparse_engines import ENGINE_NAMES, ENGINES, Engine, obstacle
+from benchmark.sparse_engines import ENGINE_NAMES, ENGINES, TASKS, Engine, Task, obstacle
 from benchmark.sparse_reference import write_expected, write_student
 from benchmark.sparse_report import markdown_report, ratios_to_peers, save_plot
 from benchmark.sparse_worker import ROOT, WARM_UP, Worker
@@ -42,17 +44,17 @@ PAUSE = 0.1  # seconds in which the threads of the engine before fall asleep
 Row = dict[str, Any]
 
 
-def measure(workload: Workload, engines: Sequence[Engine], num_runs: int) -> list[Row]:
-    """Rows of all engines and modes on one workload; the engines take turns."""
+def measure(workload: Workload, task: Task, engines: Sequence[Engine], num_runs: int) -> list[Row]:
+    """Rows of all engines and modes of a task on one workload; the engines take turns."""
     with ExitStack() as stack:
         workers = [
             stack.enter_context(closing(Worker(engine, task, workload)))
             for engine in engines
-            for task in engine.tasks
+            if task in engine.tasks
         ]
         jobs = [(worker, mode) for worker in workers for mode in worker.modes]
         turns: list[list[Row]] = [[] for _ in jobs]
-        title = f'{workload.network}, {workload.case}'
+        title = f'{workload.network}, {workload.case}, {task}'
         for _ in tqdm(range(num_runs), desc=title, unit='round', leave=False):
             for (worker, mode), results in zip(jobs, turns):
                 time.sleep(PAUSE)
@@ -96,8 +98,10 @@ def write_inputs(folder: Path, cases: Sequence[str], networks: Sequence[str]) ->
     for name in tqdm(cases, desc='sweeps', leave=False):
         write_sweep(folder, name, cast_sweep(CASES[name]), CASES[name].voxel)
     workloads = [Workload(folder, case, network) for network in networks for case in cases]
-    for workload in tqdm(workloads, desc='reference in float64', leave=False):
-        write_expected(workload)
+    # in a process of its own, which gives its memory back
+    with ProcessPoolExecutor(1, get_context('spawn')) as pool:
+        done = pool.map(write_expected, workloads)
+        list(tqdm(done, desc='reference in float64', total=len(workloads), leave=False))
     return workloads
 
 
@@ -131,7 +135,12 @@ def run(cases: Sequence[str], networks: Sequence[str], engines: Sequence[Engine]
     with tempfile.TemporaryDirectory() as folder:
         workloads = write_inputs(Path(folder), cases, networks)
         peaks = machine_peaks()
-        rows = [row for workload in workloads for row in measure(workload, engines, num_runs)]
+        rows = [
+            row
+            for workload in workloads
+            for task in TASKS  # one after the other: all engines at once need much memory
+            for row in measure(workload, task, engines, num_runs)
+        ]
         return {
             'rows': rows,
             **peaks,

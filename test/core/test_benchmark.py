@@ -12,7 +12,7 @@ import pytest
 from benchmark.lidar_sweep import POINT_CLOUD_RANGE
 from benchmark.numpy_maps import compare_maps, numpy_maps
 from benchmark.sparse import measure, write_inputs
-from benchmark.sparse_engines import ENGINES, obstacle
+from benchmark.sparse_engines import ENGINES, TASKS, obstacle
 from benchmark.sparse_reference import write_expected
 from benchmark.sparse_report import markdown_report, ratios_to_peers, save_plot
 from benchmark.sparse_worker import WARM_UP
@@ -79,7 +79,7 @@ def test_maps_that_differ_are_not_timed(name, monkeypatch):
 
 def test_rows_hold_every_mode_of_our_engines_and_their_outputs_are_right(workload, tmp_path):
     engines = [engine for engine in ENGINES if not engine.is_peer and not obstacle(engine)]
-    rows = measure(workload, engines, num_runs=2)
+    rows = [row for task in TASKS for row in measure(workload, task, engines, num_runs=2)]
     modes = {(row['engine'], row['mode']) for row in rows}
     assert {('ours-fused', mode) for mode in ('maps', 'forward', 'labeller')} <= modes
     assert ('ours-fused', 'forward_backward') in modes
@@ -136,7 +136,8 @@ def test_a_peer_gives_what_ours_gives(workload, name):
     engine = next(engine for engine in ENGINES if engine.name == name)
     if reason := obstacle(engine):
         pytest.skip(reason)
-    rows = {row['mode']: row for row in measure(workload, [engine], num_runs=1)}
+    found = [row for task in TASKS for row in measure(workload, task, [engine], num_runs=1)]
+    rows = {row['mode']: row for row in found}
     assert rows['forward']['relative_error'] < 1e-5
     assert ('forward_backward' in rows) == engine.trains
     if engine.trains:
