@@ -23,7 +23,7 @@ from pathlib import Path
 from reldistill_ros.core.errors import InputError, run_command
 from reldistill_ros.core.files import replacing, write_json
 from reldistill_ros.core.settings import load_settings
-from trainer.compare_expansion import choose, expand, find_config, named_files
+from trainer.compare_expansion import choose, expand, find_named, named_files
 from trainer.compare_jobs import Outcome, is_done
 from trainer.compare_plan import MODULES, Comparison, Job, Plan
 from trainer.compare_pools import local_pool, ray_pool, run_jobs
@@ -89,7 +89,7 @@ def copy_inputs(comparison: Comparison, plan_file: Path) -> None:
     inputs = comparison.out / 'inputs'
     inputs.mkdir(parents=True, exist_ok=True)
     copies = {Path('plan.yaml'): plan_file} | {
-        path: find_config(path, comparison.plan_folder) for path in named_files(comparison.plan)
+        path: find_named(path, comparison.plan_folder) for path in named_files(comparison.plan)
     }
     for path, source in copies.items():
         target = inputs.joinpath(*(part for part in path.parts if part not in ('..', path.anchor)))

@@ -15,6 +15,7 @@ from typing import Any
 from reldistill_ros.core.bundle import sha256_of
 from reldistill_ros.core.errors import InputError
 from reldistill_ros.core.settings import load_settings, parse_settings
+from trainer import config_files
 from trainer.compare_plan import (
     Comparison,
     EvaluateProtocol,
@@ -24,9 +25,9 @@ from trainer.compare_plan import (
     Protocol,
     StructureProtocol,
 )
+from trainer.config_files import find_config
 from trainer.few_shot_settings import ProtocolSettings
 from trainer.settings import RunSettings
-from trainer.teachers.build import CONFIG_FOLDER
 
 
 def expand(comparison: Comparison, groups: Iterable[str]) -> dict[str, Job]:
@@ -84,21 +85,9 @@ def merge(values: Any, changes: Any) -> Any:
     return {**values, **changes, **both}
 
 
-def find_config(path: Path, plan_folder: Path) -> Path:
-    """Find a file that a plan names: beside the plan, or in the project's `config/` folder.
-
-    Raises:
-        InputError: it is in neither.
-    """
-    candidates = [plan_folder / path, CONFIG_FOLDER / path]
-    for candidate in candidates:
-        if candidate.is_file():
-            return candidate
-    raise InputError(
-        'a file that the plan names does not exist',
-        where=path,
-        expected=' or '.join(dict.fromkeys(map(str, candidates))),
-    )
+def find_named(path: Path, plan_folder: Path) -> Path:
+    """Find a file that a plan names: beside the plan, or in the project's `config/` folder."""
+    return find_config(path, plan_folder, 'a file that the plan names')
 
 
 def named_files(plan: Plan) -> list[Path]:
@@ -138,7 +127,7 @@ def _distil_job(comparison: Comparison, labels: dict[str, Any], made: list[Job])
 def _run_settings(comparison: Comparison, teacher: str, loss: str, seed: int) -> dict[str, Any]:
     """The teacher's run file with the changes of plan, teacher and loss, in this order."""
     plan = comparison.plan
-    path = find_config(plan.teachers[teacher].run, comparison.plan_folder)
+    path = find_named(plan.teachers[teacher].run, comparison.plan_folder)
     values = load_settings(path, RunSettings).model_dump(mode='json', exclude_unset=True)
     for changes in (plan.changes, plan.teachers[teacher].changes, plan.losses[loss]):
         values = merge(values, changes)
@@ -168,7 +157,7 @@ def _protocol_arguments(
         return {}, ['--corruptions'] if protocol.corruptions else []
     if isinstance(protocol, StructureProtocol):
         return {}, ['--drives', protocol.drives]
-    path = find_config(protocol.file, comparison.plan_folder)
+    path = find_named(protocol.file, comparison.plan_folder)
     values = load_settings(path, ProtocolSettings).model_dump(mode='json', exclude_unset=True)
     settings = merge(values, protocol.changes)
     parse_settings(settings, ProtocolSettings, f'changes of {path}')
@@ -217,5 +206,5 @@ def _config_hashes(values: Any) -> Iterator[str]:
     if isinstance(values, dict | list):
         for value in values.values() if isinstance(values, dict) else values:
             yield from _config_hashes(value)
-    elif isinstance(values, str) and (CONFIG_FOLDER / values).is_file():
-        yield f'{values} {sha256_of(CONFIG_FOLDER / values)}'
+    elif isinstance(values, str) and (config_files.CONFIG_FOLDER / values).is_file():
+        yield f'{values} {sha256_of(config_files.CONFIG_FOLDER / values)}'

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,7 +42,7 @@ def save_confusion(confusion: NDArray[np.int64], class_names: tuple[str, ...], p
         value = shares[row, column]
         shade = 'white' if value > 0.5 else 'black'
         axes.text(column, row, f'{value:.2f}', ha='center', va='center', color=shade, fontsize=7)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def save_birds_eye(
@@ -70,7 +70,7 @@ def save_birds_eye(
         axes.set(xlim=(-HALF_WIDTH, HALF_WIDTH), ylim=(-HALF_WIDTH, HALF_WIDTH), aspect='equal')
     shown = np.unique(np.concatenate([np.unique(classes) for classes in labels.values()]))
     _legend(figure, shown[shown != IGNORE_INDEX], vocabulary)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def save_overlay(
@@ -98,7 +98,7 @@ def save_overlay(
         _draw_overlay(axes, image, pairs.pixels, _colors(labels[pairs.point_indices], vocabulary))
     shown = np.unique(labels)
     _legend(figure, shown[shown != IGNORE_INDEX], vocabulary)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _draw_overlay(
@@ -142,17 +142,23 @@ def _legend(figure: Figure, classes: NDArray[np.uint8], vocabulary: Vocabulary) 
         )
         for k in classes
     ]
+    add_legend(figure, handles, 8, 8)
+
+
+def add_legend(figure: Figure, handles: Sequence[Line2D], ncols: int, fontsize: int) -> None:
+    """Put a legend below a dark picture."""
     figure.legend(
         handles=handles,
         loc='outside lower center',
-        ncols=8,
-        fontsize=8,
+        ncols=ncols,
+        fontsize=fontsize,
         labelcolor='white',
         facecolor=BACKGROUND,
         edgecolor=BACKGROUND,
     )
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a PNG, whole or not at all."""
     with replacing(path) as partial:
         figure.savefig(partial, dpi=DPI, facecolor=figure.get_facecolor())

@@ -25,10 +25,11 @@ from reldistill_ros.core.errors import InputError, run_command
 from reldistill_ros.core.files import replacing
 from reldistill_ros.core.settings import Settings, load_settings
 from reldistill_ros.core.vocabulary import IGNORE_INDEX, Vocabulary
+from trainer.config_files import find_config
 from trainer.datasets.open import open_dataset
 from trainer.datasets.sample import Dataset, Sample
 from trainer.few_shot_settings import ProtocolSettings
-from trainer.teachers.build import CONFIG_FOLDER, find_vocabulary
+from trainer.teachers.build import find_vocabulary
 
 PERCENTS = (1.0, 5.0, 10.0, 25.0)
 
@@ -168,7 +169,8 @@ def read_split(protocol: ProtocolSettings, data_root: Path) -> Split | None:
     """
     if protocol.split is None:
         return None
-    path = _find_split(protocol.split, data_root)
+    fix = 'make it: python -m trainer.splits --help'
+    path = find_config(protocol.split, data_root, 'the list of labels', fix)
     split = load_settings(path, Split)
     if split.percent != protocol.percent:
         raise InputError(
@@ -196,19 +198,6 @@ def check_sweeps(split: Split, sample_ids: set[str]) -> None:
             fix='use the drives that the list was made from, or make lists of yours: '
             'python -m trainer.splits --help',
         )
-
-
-def _find_split(path: Path, data_root: Path) -> Path:
-    candidates = [data_root / path, CONFIG_FOLDER / path]
-    for candidate in candidates:
-        if candidate.is_file():
-            return candidate
-    raise InputError(
-        'the list of labels does not exist',
-        where=path,
-        expected=' or '.join(dict.fromkeys(map(str, candidates))),
-        fix='make it: python -m trainer.splits --help',
-    )
 
 
 def main() -> None:

@@ -14,8 +14,7 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from reldistill_ros.core.errors import import_extra
-from reldistill_ros.core.files import replacing
-from trainer.pictures import BACKGROUND, DPI
+from trainer.pictures import BACKGROUND, add_legend, save_figure
 from trainer.structure_groups import Groups
 from trainer.structure_sample import SEED, MatchedFeatures
 
@@ -54,7 +53,7 @@ def save_relations(features: MatchedFeatures, groups: Groups, path: Path) -> Non
     figure.colorbar(cosines, ax=panels[1], label='cosine', shrink=0.9, pad=0.02)
     figure.colorbar(differences, ax=panels[2], label='difference', shrink=0.9, pad=0.02)
     panels[0].set_ylabel(f'{len(rows)} points, ordered by {groups.title}')
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _mark_groups(axes: Axes, groups: Groups, rows: NDArray[np.int64], *, named: bool) -> None:
@@ -107,7 +106,7 @@ def save_embedding(features: MatchedFeatures, groups: Groups, path: Path) -> Non
     _scatter(panels, 'student (3D)', places[1], colors=groups.colors[ids], areas=MARK)
     _legend(figure, groups, np.unique(ids))
     figure.suptitle(f't-SNE of {len(rows)} points in both spaces', color='white')
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _scatter(
@@ -152,17 +151,4 @@ def _legend(figure: Figure, groups: Groups, present: NDArray[np.uint8]) -> None:
         Line2D([], [], marker='s', ls='', color=groups.colors[k], label=groups.names[k])
         for k in present
     ]
-    figure.legend(
-        handles=handles,
-        loc='outside lower center',
-        ncols=9,
-        fontsize=9,
-        labelcolor='white',
-        facecolor=BACKGROUND,
-        edgecolor=BACKGROUND,
-    )
-
-
-def _save(figure: Figure, path: Path) -> None:
-    with replacing(path) as partial:
-        figure.savefig(partial, dpi=DPI, facecolor=figure.get_facecolor())
+    add_legend(figure, handles, 9, 9)

@@ -2,8 +2,8 @@
 """Compiled kernels: numba with one set of options, a cache on disk, and a word while it compiles.
 
 Kernels are compiled at their first call for the types they get, so callers fix dtype and layout;
-`as_kernel_array` does. No kernel starts threads, for processes fork, and several runtimes share the cores; some are
-made to be called from several.
+`as_kernel_array` does. No kernel starts threads, for processes fork, and several runtimes share
+the cores; some are made to be called from several.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from reldistill_ros.core.settings import load_settings
 from trainer.compare import open_comparison
 from trainer.compare_expansion import choose, expand, merge
 from trainer.compare_plan import Plan
-from trainer.teachers.build import CONFIG_FOLDER
+from trainer.config_files import CONFIG_FOLDER
 
 SETTINGS = st.recursive(
     st.integers() | st.text(max_size=3),
@@ -113,7 +113,7 @@ def test_a_changed_protocol_changes_its_own_jobs_only(tmp_path):
 def test_a_changed_vocabulary_of_the_project_changes_the_runs_that_name_it(tmp_path, monkeypatch):
     write_plan(tmp_path)
     (tmp_path / 'config').mkdir()
-    monkeypatch.setattr('trainer.compare_expansion.CONFIG_FOLDER', tmp_path / 'config')
+    monkeypatch.setattr('trainer.config_files.CONFIG_FOLDER', tmp_path / 'config')
     (tmp_path / 'config/tiny.yaml').write_text('one')
     before = fingerprints(tmp_path)
     (tmp_path / 'config/tiny.yaml').write_text('other')

@@ -227,7 +227,7 @@ def test_a_vocabulary_beside_the_data_or_in_the_config_folder_is_found(
     data, config = tmp_path / 'data', tmp_path / 'config'
     data.mkdir()
     config.mkdir()
-    monkeypatch.setattr('trainer.teachers.build.CONFIG_FOLDER', config)
+    monkeypatch.setattr('trainer.config_files.CONFIG_FOLDER', config)
     with pytest.raises(InputError, match=r'(?s)does not exist.*data/street.yaml or .*config/'):
         build(data, AxisEncoder(), kind='label_maps', vocabulary='street.yaml')
     for folder in (config, data):

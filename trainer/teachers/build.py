@@ -11,6 +11,7 @@ from pydantic import Field
 from reldistill_ros.core.errors import InputError
 from reldistill_ros.core.settings import Settings, load_settings
 from reldistill_ros.core.vocabulary import Vocabulary
+from trainer.config_files import find_config
 from trainer.open_clip_text import OpenClipEncoder, load_open_clip
 from trainer.teachers.clip import ClipTeacher
 from trainer.teachers.dino import load_dino
@@ -19,8 +20,6 @@ from trainer.teachers.onnx_features import OnnxNetwork, find_graph
 from trainer.teachers.patches import PatchTeacher, Rgb
 from trainer.teachers.teacher import Teacher
 from trainer.text import MinilmEncoder, TableEncoder, TextEncoder
-
-CONFIG_FOLDER = Path(__file__).resolve().parents[2] / 'config'
 
 Device = Annotated[str, Field(pattern=r'^(cpu|cuda(:\d+)?)$')]
 
@@ -211,15 +210,7 @@ def find_vocabulary(path: Path, data_root: Path) -> Path:
     Raises:
         InputError: it is in neither.
     """
-    candidates = [data_root / path, CONFIG_FOLDER / path]
-    for candidate in candidates:
-        if candidate.is_file():
-            return candidate
-    raise InputError(
-        'the vocabulary does not exist',
-        where=path,
-        expected=' or '.join(dict.fromkeys(map(str, candidates))),
-    )
+    return find_config(path, data_root, 'the vocabulary')
 
 
 def _clip_encoder(encoder: TextEncoder) -> OpenClipEncoder:
