@@ -12,6 +12,7 @@ import hashlib
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import ModuleType
 from typing import Any, ParamSpec, TypeVar
 
@@ -19,8 +20,6 @@ import numba
 import numpy as np
 from numba.core import event
 from numpy.typing import DTypeLike, NDArray
-
-from reldistill_ros.core.files import replacing
 
 Parameters = ParamSpec('Parameters')
 Result = TypeVar('Result')
@@ -100,8 +99,11 @@ def _drop_outdated(dispatcher: Any, uses: tuple[ModuleType, ...]) -> None:
         return
     for index in Path(folder).glob(f'{name}-*.nbi'):
         index.unlink(missing_ok=True)
-    with replacing(known) as partial:
+    # a folder of its own: processes that start together each write the file
+    with TemporaryDirectory(dir=folder, prefix='.partial-') as own:
+        partial = Path(own) / known.name
         partial.write_text(digest)
+        partial.replace(known)
 
 
 def as_kernel_array(values: NDArray[Any], dtype: DTypeLike) -> NDArray[Any]:

@@ -125,3 +125,35 @@ def test_a_kernel_is_made_anew_when_a_module_that_it_uses_has_changed_whatever_i
         )
         os.utime(used, (1_000_000_000, 1_000_000_000))
         assert start(tmp_path, script)[0].strip() == expected
+
+
+def test_processes_may_start_together_on_a_fresh_checkout(tmp_path):
+    (tmp_path / 'used.py').write_text('')
+    (tmp_path / 'user.py').write_text(
+        'import used\nfrom reldistill_ros.core.compiled import compiled\n\n\n'
+        '@compiled(used)\ndef double(x: float) -> float:\n    return 2 * x\n'
+    )
+    script = f"""
+import multiprocessing
+import sys
+
+import reldistill_ros.core.compiled
+
+sys.path.append({str(tmp_path)!r})
+context = multiprocessing.get_context('fork')
+together = context.Barrier(8)
+
+
+def load():
+    together.wait()
+    import user
+
+
+processes = [context.Process(target=load) for _ in range(8)]
+for process in processes:
+    process.start()
+for process in processes:
+    process.join()
+print([process.exitcode for process in processes])
+"""
+    assert start(tmp_path / 'cache', script) == (f'{[0] * 8}\n', '')
