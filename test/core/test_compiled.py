@@ -130,8 +130,8 @@ def test_a_kernel_is_made_anew_when_a_module_that_it_uses_has_changed_whatever_i
 def test_processes_may_start_together_on_a_fresh_checkout(tmp_path):
     (tmp_path / 'used.py').write_text('')
     (tmp_path / 'user.py').write_text(
-        'import used\nfrom reldistill_ros.core.compiled import compiled\n\n\n'
-        '@compiled(used)\ndef double(x: float) -> float:\n    return 2 * x\n'
+        'import used\nfrom reldistill_ros.core.compiled import compiled\n'
+        + ''.join(f'@compiled(used)\ndef double_{n}(x):\n    return 2 * x\n' for n in range(200))
     )
     script = f"""
 import multiprocessing
