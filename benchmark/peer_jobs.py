@@ -18,7 +18,7 @@ from benchmark.sparse_workload import INPUTS, Workload
 from reldistill_ros.core.network import Convolution, backbone_convolutions
 from reldistill_ros.core.student import Backbone, Shortcut, SparseConv, folded_copy
 from reldistill_ros.core.voxels import voxelise
-from reldistill_ros.core.zero_shot import label_cosines, prompt_cosines
+from reldistill_ros.core.zero_shot import fold_head, label_cosines, prompt_cosines
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,8 @@ def inference_jobs(peer: Peer, workload: Workload) -> dict[str, Job]:
     Around the network it labels as `Labeller` does where no point lies outside the range; in the
     sweeps of the benchmark none does.
     """
-    vocabulary, head = read_prompts(workload)
+    projection, words = read_prompts(workload)
+    head = fold_head(projection.weight, projection.bias, words.prompt_embeddings)
     voxels = workload.voxels
     student = folded_copy(load_student(workload))
     backbone = _exchange_layers(student.backbone, workload.network, peer).eval()
@@ -65,7 +66,7 @@ def inference_jobs(peer: Peer, workload: Workload) -> dict[str, Job]:
     def label() -> tuple[NDArray[Any], ...]:
         voxels = voxelise(workload.points, workload.voxel, INPUTS)
         cosines = prompt_cosines(forward(voxels.feats, voxels.coords), head)
-        labels = label_cosines(cosines, vocabulary.prompt_classes, 1.0)
+        labels = label_cosines(cosines, words.vocabulary.prompt_classes, 1.0)
         per_voxel = labels.class_ids, labels.probabilities, labels.entropies
         return tuple(values[voxels.point_to_voxel] for values in per_voxel)
 

@@ -26,9 +26,11 @@ from reldistill_ros.backends.tables import table_inputs
 from reldistill_ros.backends.tile_pairs import level_pairs
 from reldistill_ros.core.kernel_maps import KernelMaps, build_kernel_maps
 from reldistill_ros.core.settings import load_settings
+from reldistill_ros.core.unknown import never_unknown
 from reldistill_ros.core.vocabulary import Vocabulary
-from reldistill_ros.core.zero_shot import FoldedHead, fold_head
+from reldistill_ros.core.zero_shot import ProjectionHead
 from reldistill_ros.labeller import Labeller
+from reldistill_ros.words import Words
 
 VOCABULARY = Path(__file__).parent.parent / 'config' / 'vocabularies' / 'town.yaml'
 
@@ -121,13 +123,11 @@ def _inference_jobs(engine: Engine, workload: Workload) -> dict[str, Job]:
     feats, coords = workload.voxels.feats, workload.voxels.coords
     backend = _open_backend(engine, workload)
     read_maps = _map_reader(engine)
-    vocabulary, head = read_prompts(workload)
     labeller = Labeller(
         backend,
-        head,
+        *read_prompts(workload),
         voxel=workload.voxel,
         inputs=INPUTS,
-        vocabulary=vocabulary,
         temperature=1.0,
         num_threads=engine.num_threads,
     )
@@ -188,11 +188,12 @@ def _training_jobs(engine: Engine, workload: Workload) -> dict[str, Job]:
     return {'forward_backward': step}
 
 
-def read_prompts(workload: Workload) -> tuple[Vocabulary, FoldedHead]:
-    """Real words with random embeddings, folded into the student's head."""
+def read_prompts(workload: Workload) -> tuple[ProjectionHead, Words]:
+    """The student's head, and real words with random embeddings."""
     vocabulary = load_settings(VOCABULARY, Vocabulary)
     with safe_open(workload.weights_path, 'np') as weights:
         weight, bias = weights.get_tensor('head.weight'), weights.get_tensor('head.bias')
     text = np.random.default_rng(0).normal(size=(len(vocabulary.prompts), len(weight)))
     text /= np.linalg.norm(text, axis=1, keepdims=True)
-    return vocabulary, fold_head(weight, bias, text.astype(np.float32))
+    words = Words(vocabulary, text.astype(np.float32), never_unknown(vocabulary), revision='')
+    return ProjectionHead(weight, bias), words

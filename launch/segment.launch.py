@@ -3,49 +3,81 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
-from launch.actions import DeclareLaunchArgument, SetEnvironmentVariable
+import yaml
+from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
 from launch.conditions import IfCondition
 from launch.substitutions import EqualsSubstitution, LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
-from launch import LaunchDescription
+from launch import LaunchContext, LaunchDescription
 
 CONFIG = Path(__file__).resolve().parents[1] / 'config'
-ARGUMENTS = (
-    ('bundle', None, 'folder of the model bundle'),
-    ('input/pointcloud', '/lidar/points', 'topic of the clouds (sensor_msgs/PointCloud2)'),
-    ('output/segmentation', '~/output/pointcloud/segmentation', 'topic of the labelled clouds'),
-    ('output/visualization', '~/output/pointcloud/visualization', 'topic of the coloured clouds'),
-    ('params_file', str(CONFIG / 'segment.yaml'), 'parameters of the node'),
-    ('namespace', '', 'namespace of the node'),
-    ('use_sim_time', 'false', 'take the time from /clock, as with a bag'),
-    ('log_level', 'info', 'debug, info, warn, error or fatal'),
-)
+PRESETS = sorted(path.stem for path in (CONFIG / 'topics').glob('*.yaml'))
 DDS_PROFILES = {'shm': 'fastdds_large_data.xml', 'udp': 'fastdds_udp_subscriber.xml'}
+BOOL = ('true', 'false')
+OUTPUTS = ('segmentation', 'visualization', 'filtered', 'labels')
+NODE = 'segment_node'
+NO_PRESET = 'none'
+AS_IN_FILE = 'as_in_params_file'
+RESPAWN_DELAY = 1.0  # seconds
+
+# name: default, choices (None: any), description
+ARGUMENTS: dict[str, tuple[str | None, tuple[str, ...] | None, str]] = {
+    'bundle': (None, None, 'folder of the model bundle'),
+    'backend': (
+        AS_IN_FILE,
+        (AS_IN_FILE, 'auto', 'fused', 'onnx', 'torch'),
+        'engine; auto: the fastest that can be opened',
+    ),
+    'params_file': (str(CONFIG / 'segment.yaml'), None, 'parameters of the node'),
+    'topics_preset': (
+        NO_PRESET,
+        (NO_PRESET, *PRESETS),
+        'whose topic of clouds to listen to, one of config/topics',
+    ),
+    'input/pointcloud': (
+        '',
+        None,
+        "topic of the clouds (sensor_msgs/PointCloud2); '': that of topics_preset, or /lidar/points",
+    ),
+    **{
+        f'output/{name}': (f'~/output/pointcloud/{name}', None, f'topic of the {name} clouds')
+        for name in OUTPUTS
+    },
+    'namespace': ('', None, 'namespace of the node'),
+    'use_sim_time': ('false', BOOL, 'take the time from /clock, as with a bag'),
+    'autostart': (
+        AS_IN_FILE,
+        (AS_IN_FILE, *BOOL),
+        'true: configure and activate at once; false: wait for ros2 lifecycle',
+    ),
+    'respawn': ('false', BOOL, 'start the node again when it ends by itself'),
+    'build_only': ('false', BOOL, 'compile or build what the engine keeps on disk, and end'),
+    'log_level': ('info', ('debug', 'info', 'warn', 'error', 'fatal'), 'what the node logs'),
+    'rviz': ('false', BOOL, 'show the coloured cloud in RViz'),
+    'dds_profile': (
+        'none',
+        ('none', *DDS_PROFILES),
+        'Fast DDS profile for clouds above 512 KiB: shm where the driver uses it too, udp where '
+        'only this node can',
+    ),
+    'enclave': ('', None, 'SROS2 enclave, such as /reldistill/segment_node; empty: none'),
+}
 
 
 def generate_launch_description() -> LaunchDescription:
-    """Arguments, the Fast DDS profile and the node."""
+    """Arguments, the Fast DDS profile, the node, and RViz where it is wanted."""
     arguments = [
-        DeclareLaunchArgument(name, default_value=default, description=description)
-        for name, default, description in ARGUMENTS
+        DeclareLaunchArgument(
+            name, default_value=default, choices=choices, description=description
+        )
+        for name, (default, choices, description) in ARGUMENTS.items()
     ]
-    profile = DeclareLaunchArgument(
-        'dds_profile',
-        default_value='none',
-        choices=['none', *DDS_PROFILES],
-        description='Fast DDS profile for clouds above 512 KiB: shm where the driver uses it too, '
-        'udp where only this node can',
-    )
-    return LaunchDescription([*arguments, profile, *_set_profiles(), _node()])
-
-
-def _set_profiles() -> list[SetEnvironmentVariable]:
-    """The environment variable that names the chosen profile."""
-    return [
+    profiles = [
         SetEnvironmentVariable(
             'FASTDDS_DEFAULT_PROFILES_FILE',
             str(CONFIG / file),
@@ -53,29 +85,73 @@ def _set_profiles() -> list[SetEnvironmentVariable]:
         )
         for name, file in DDS_PROFILES.items()
     ]
+    return LaunchDescription([*arguments, *profiles, OpaqueFunction(function=_nodes)])
 
 
-def _node() -> Node:
+def _nodes(context: LaunchContext) -> list[Node]:
+    """The node, and RViz where it is wanted; what they are given depends on the arguments."""
+    nodes = [_segment_node(context)]
+    if context.launch_configurations['rviz'] == 'true':
+        nodes.append(_rviz(context))
+    return nodes
+
+
+def _segment_node(context: LaunchContext) -> Node:
+    value = context.launch_configurations.__getitem__
+    enclave = ['--enclave', value('enclave')] if value('enclave') else []
     return Node(
         package='reldistill_ros',
         executable='segment_node',
-        name='segment_node',
-        namespace=LaunchConfiguration('namespace'),
+        name=NODE,
+        namespace=value('namespace'),
         output='both',
         emulate_tty=True,
-        parameters=[
-            LaunchConfiguration('params_file'),
-            {
-                'bundle': ParameterValue(LaunchConfiguration('bundle'), value_type=str),
-                'use_sim_time': ParameterValue(
-                    LaunchConfiguration('use_sim_time'), value_type=bool
-                ),
-            },
-        ],
+        respawn=value('respawn') == 'true',
+        respawn_delay=RESPAWN_DELAY,
+        parameters=[value('params_file'), _parameters(value)],
         remappings=[
-            ('~/input/pointcloud', LaunchConfiguration('input/pointcloud')),
-            ('~/output/pointcloud/segmentation', LaunchConfiguration('output/segmentation')),
-            ('~/output/pointcloud/visualization', LaunchConfiguration('output/visualization')),
+            ('~/input/pointcloud', _input_topic(value)),
+            *((f'~/output/pointcloud/{name}', value(f'output/{name}')) for name in OUTPUTS),
         ],
-        arguments=['--ros-args', '--log-level', LaunchConfiguration('log_level')],
+        arguments=['--ros-args', '--log-level', value('log_level'), *enclave],
+    )
+
+
+def _parameters(value: Callable[[str], str]) -> dict[str, ParameterValue | bool]:
+    """What the arguments say; it goes before what the file says."""
+    texts = {'bundle': value('bundle'), 'backend': value('backend')}
+    truths = {name: value(name) for name in ('use_sim_time', 'autostart', 'build_only')}
+    return {
+        # a path of digits stays a text
+        **{
+            name: ParameterValue(text, value_type=str)
+            for name, text in texts.items()
+            if text != AS_IN_FILE
+        },
+        **{name: text == 'true' for name, text in truths.items() if text != AS_IN_FILE},
+    }
+
+
+def _input_topic(value: Callable[[str], str]) -> str:
+    """The topic that was named, or that of the preset."""
+    named, preset = value('input/pointcloud'), value('topics_preset')
+    if named or preset == NO_PRESET:
+        return named or '/lidar/points'
+    text = (CONFIG / 'topics' / f'{preset}.yaml').read_text(encoding='utf-8')
+    return str(yaml.safe_load(text)['lidar_topic'])
+
+
+def _rviz(context: LaunchContext) -> Node:
+    """RViz; its configuration names the topic that the node has by default."""
+    value = context.launch_configurations.__getitem__
+    shown = f'/{NODE}/output/pointcloud/visualization'
+    topic = value('output/visualization')
+    if topic.startswith('~'):
+        topic = f'/{value("namespace").strip("/")}/{NODE}{topic[1:]}'.replace('//', '/')
+    return Node(
+        package='rviz2',
+        executable='rviz2',
+        arguments=['-d', str(CONFIG / 'rviz' / 'segment.rviz')],
+        parameters=[{'use_sim_time': value('use_sim_time') == 'true'}],
+        remappings=[(shown, topic)],
     )

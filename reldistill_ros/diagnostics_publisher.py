@@ -3,73 +3,81 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
-from rclpy.clock import Clock
-from rclpy.clock_type import ClockType
 from rclpy.qos import QoSCompatibility, QoSProfile, qos_check_compatible
+from rclpy.qos_overriding_options import QoSOverridingOptions
 
-from reldistill_ros.diagnostics import InputState, Statistics
+from reldistill_ros.diagnostics import Finding, InputState, worst_of
+
+
+@dataclass(frozen=True)
+class Report:
+    """One status of the node.
+
+    Attributes:
+        findings: what is worth telling.
+        otherwise: the message where there is nothing.
+        values: what to show in any case.
+    """
+
+    findings: Sequence[Finding]
+    otherwise: str
+    values: dict[str, str]
 
 
 class DiagnosticsPublisher:
-    """Publishes a status on /diagnostics from time to time, as long as it lives.
+    """Publishes on /diagnostics what `report` says, each time `publish` is called.
 
     Args:
         node: whose status it is.
-        statistics: what the node counts.
-        source: the subscription to the clouds.
-        period: seconds between two messages.
-        timeout: seconds without a cloud that are worth a warning.
-        values: what else to show.
+        report: makes the status.
     """
 
-    def __init__(
-        self,
-        node: Any,
-        statistics: Statistics,
-        source: Any,
-        *,
-        period: float,
-        timeout: float,
-        values: Mapping[str, str],
-    ) -> None:
-        self._node, self._statistics, self._source = node, statistics, source
-        self._timeout, self._values = timeout, values
-        self._publisher = node.create_publisher(DiagnosticArray, '/diagnostics', 10)
-        # a steady clock: with use_sim_time the diagnostics must not stop with the bag
-        clock = Clock(clock_type=ClockType.STEADY_TIME)
-        self._timer = node.create_timer(period, self._publish, clock=clock)
+    def __init__(self, node: Any, report: Callable[[], Report]) -> None:
+        self._node, self._report = node, report
+        self._publisher = node.create_publisher(
+            DiagnosticArray,
+            '/diagnostics',
+            10,
+            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+        )
 
-    def _publish(self) -> None:
-        level, message = self._statistics.judge(self._input_state())
-        values = {
-            **self._statistics.values(),
-            **self._values,
-            'input_topic': self._source.topic_name,
-        }
+    def publish(self) -> None:
+        """Publish the status as it is now."""
+        report = self._report()
+        level, message = worst_of(report.findings, report.otherwise)
         status = DiagnosticStatus(
             level=bytes([level]),
             name=f'{self._node.get_name()}: segmentation',
             message=message,
             hardware_id=self._node.get_fully_qualified_name(),
-            values=[KeyValue(key=key, value=value) for key, value in values.items()],
+            values=[KeyValue(key=key, value=value) for key, value in report.values.items()],
         )
         array = DiagnosticArray(status=[status])
         array.header.stamp = self._node.get_clock().now().to_msg()
         self._publisher.publish(array)
 
-    def _input_state(self) -> InputState:
-        topic = self._source.topic_name
-        publishers = self._node.get_publishers_info_by_topic(topic)
-        return InputState(
-            topic=topic,
-            publishers=len(publishers),
-            incompatible=incompatibility(publishers, self._source.qos_profile),
-            timeout=self._timeout,
-        )
+
+def input_state(node: Any, subscription: Any, timeout: float) -> InputState:
+    """What is known of a subscription's topic.
+
+    Args:
+        node: that has the subscription.
+        subscription: to the clouds.
+        timeout: seconds without a cloud that are worth a warning.
+    """
+    topic = subscription.topic_name
+    publishers = node.get_publishers_info_by_topic(topic)
+    return InputState(
+        topic=topic,
+        publishers=len(publishers),
+        incompatible=incompatibility(publishers, subscription.qos_profile),
+        timeout=timeout,
+    )
 
 
 def incompatibility(publishers: Sequence[Any], subscription: QoSProfile) -> str:

@@ -1,5 +1,9 @@
 # Copyright 2026 The reldistill authors. SPDX-License-Identifier: Apache-2.0
-"""The meaning of the class ids, latched: JSON for everyone, vision_msgs where it is installed."""
+"""The meaning of the class ids, latched: JSON for everyone, vision_msgs where it is installed.
+
+A consumer takes, for each cloud, the newest label info whose `since` is not after the cloud's
+stamp.
+"""
 
 from __future__ import annotations
 
@@ -8,32 +12,65 @@ import json
 from typing import Any
 
 from rclpy.qos import DurabilityPolicy, QoSProfile
+from rclpy.qos_overriding_options import QoSOverridingOptions
 from std_msgs.msg import String
 
 from reldistill_ros.core.vocabulary import IGNORE_INDEX
+from reldistill_ros.model import Words
+from reldistill_ros.stamps import NANO
 
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+# the node keeps the last ones, so that a slow consumer misses none when words change quickly
+HISTORY = QoSProfile(depth=16, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
-def publish(node: Any, labeller: Any) -> list[Any]:
-    """Create the latched topics and publish once.
+class LabelInfoPublisher:
+    """The latched topics `~/label_info` and, where vision_msgs is there, `~/label_info/vision`.
 
-    Returns:
-        The publishers, which must live as long as the topics.
+    Args:
+        node: whose topics they are.
+        model: revision of the weights.
     """
-    publishers = [node.create_publisher(String, '~/label_info', LATCHED)]
-    publishers[0].publish(String(data=as_json(labeller)))
-    if importlib.util.find_spec('vision_msgs'):
-        from vision_msgs.msg import LabelInfo
 
-        publishers.append(node.create_publisher(LabelInfo, '~/label_info/vision', LATCHED))
-        publishers[1].publish(_as_vision_msg(LabelInfo(), node, labeller.vocabulary.class_names))
-    return publishers
+    def __init__(self, node: Any, model: str) -> None:
+        self._node, self._model = node, model
+        self._words: Words | None = None
+        self._since_ns = 0
+        self._overrides = QoSOverridingOptions.with_default_policies()
+        self._json = self._create(String, '~/label_info')
+        self._vision = None
+        if importlib.util.find_spec('vision_msgs'):
+            from vision_msgs.msg import LabelInfo
+
+            self._vision = self._create(LabelInfo, '~/label_info/vision')
+
+    def announce(self, words: Words, stamp_ns: int) -> None:
+        """Say what words the cloud with that stamp, which is about to come, is labelled with.
+
+        Nothing is published where consumers know it from the last time.
+        """
+        if words is self._words and stamp_ns >= self._since_ns:
+            return
+        self._words, self._since_ns = words, stamp_ns
+        self._json.publish(String(data=as_json(words, self._model, stamp_ns)))
+        if self._vision is not None:
+            self._vision.publish(_as_vision_msg(words, stamp_ns))
+
+    def destroy(self) -> None:
+        """Remove the topics."""
+        for publisher in filter(None, (self._json, self._vision)):
+            self._node.destroy_publisher(publisher)
+
+    def _create(self, kind: Any, topic: str) -> Any:
+        return self._node.create_publisher(
+            kind, topic, HISTORY, qos_overriding_options=self._overrides
+        )
 
 
-def as_json(labeller: Any) -> str:
-    """Class names and colours in the order of the class ids, and which bundle gives them."""
-    vocabulary = labeller.vocabulary
+def as_json(words: Words, model: str, since_ns: int) -> str:
+    """Class names and colours in the order of the class ids, and since when they hold."""
+    vocabulary = words.vocabulary
+    sec, nanosec = divmod(since_ns, NANO)
     return json.dumps(
         {
             'class_names': list(vocabulary.class_names),
@@ -41,14 +78,21 @@ def as_json(labeller: Any) -> str:
             'prompts': [list(entry.prompts or (entry.name,)) for entry in vocabulary.classes],
             'unlabelled': IGNORE_INDEX,
             'vocabulary': vocabulary.name,
-            'revision': labeller.revision,
+            'model': model,
+            'revision': words.revision,
+            'since': {'sec': sec, 'nanosec': nanosec},
         }
     )
 
 
-def _as_vision_msg(message: Any, node: Any, class_names: tuple[str, ...]) -> Any:
-    from vision_msgs.msg import VisionClass
+def _as_vision_msg(words: Words, since_ns: int) -> Any:
+    """LabelInfo whose header carries `since`."""
+    from vision_msgs.msg import LabelInfo, VisionClass
 
-    message.header.stamp = node.get_clock().now().to_msg()
-    message.class_map = [VisionClass(class_id=i, class_name=n) for i, n in enumerate(class_names)]
+    message = LabelInfo()
+    message.header.stamp.sec, message.header.stamp.nanosec = divmod(since_ns, NANO)
+    message.class_map = [
+        VisionClass(class_id=index, class_name=name)
+        for index, name in enumerate(words.vocabulary.class_names)
+    ]
     return message

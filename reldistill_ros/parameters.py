@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import annotated_types
 from pydantic import Field
@@ -15,13 +15,20 @@ from pydantic.fields import FieldInfo
 from reldistill_ros.backends.backend import BackendName, Precision
 from reldistill_ros.core.errors import InputError
 from reldistill_ros.core.settings import Settings, parse_settings
+from reldistill_ros.stamps import StampProblem
 
 # rclpy declares these for every node
 PARAMETERS_OF_ROS = {'use_sim_time', 'start_type_description_service'}
+# what may change while the node runs; ROS has no empty list of text on the command line, so that
+# [''] stands for it
+DYNAMIC = frozenset({'prompts', 'prompt_templates', 'unknown_share', 'filter_classes'})
+UNLABELLED = 'unlabelled'  # names the points without a class in `filter_classes`
+AUTO = 'auto'
+NodeBackend = Literal['auto', BackendName]
 
 
 class NodeSettings(Settings):
-    """What the node is told at its start; every field is a read-only ROS parameter."""
+    """The parameters; those that are not in `DYNAMIC` are read-only."""
 
     bundle: str = Field(
         default='',
@@ -29,8 +36,22 @@ class NodeSettings(Settings):
         validate_default=True,
         description='Folder of the model bundle that trainer.export wrote. Must be given.',
     )
-    backend: BackendName = Field(
-        default='fused', description='What runs the student: fused is the fastest on a CPU.'
+    bundle_root: str = Field(
+        default='',
+        description='Folder that the bundle must lie in, after following links; empty: anywhere.',
+    )
+    autostart: bool = Field(
+        default=True,
+        description='Configure and activate at the start; false waits for ros2 lifecycle.',
+    )
+    build_only: bool = Field(
+        default=False,
+        description='Compile or build what the engine keeps on disk, and end.',
+    )
+    backend: NodeBackend = Field(
+        default='auto',
+        description='What runs the student: fused is the fastest on a CPU; auto is the fastest '
+        'that can be opened, and takes the next one where it fails.',
     )
     precision: Precision = Field(
         default='float32',
@@ -52,6 +73,54 @@ class NodeSettings(Settings):
         ge=1,
         le=100_000_000,
         description='A cloud of more points is rejected.',
+    )
+    prompts: tuple[str, ...] = Field(
+        default=(),
+        description="Classes: 'name' or 'name: word, other word'; empty: those of the bundle.",
+    )
+    prompt_templates: tuple[str, ...] = Field(
+        default=(),
+        description="Sentences with one {} for the word, such as 'a photo of a {}'; empty: those "
+        'of the bundle.',
+    )
+    unknown_share: float = Field(
+        default=0.0,
+        ge=0.0,
+        le=0.5,
+        description='Share of the points of known classes that may be lost to have unknown things '
+        'left unlabelled; 0 labels everything.',
+    )
+    filter_classes: tuple[str, ...] = Field(
+        default=(),
+        description='Classes whose points output/pointcloud/filtered leaves out; unlabelled is '
+        'one, too.',
+    )
+    max_age: float = Field(
+        default=0.0,
+        ge=0.0,
+        le=3600.0,
+        description='Seconds; a sweep that is older when its turn comes is dropped; 0: never.',
+    )
+    drop_out_of_order: bool = Field(
+        default=True,
+        description='Drop a sweep with a stamp up to one second before that of the last one.',
+    )
+    drop_zero_stamp: bool = Field(default=False, description='Drop a sweep with stamp 0.')
+    drop_future: bool = Field(
+        default=False,
+        description="Drop a sweep stamped half a second or more after the node's clock.",
+    )
+    max_failures: int = Field(
+        default=3,
+        ge=1,
+        le=1000,
+        description='Failed sweeps in a row after which the engine is opened anew.',
+    )
+    inference_timeout: float = Field(
+        default=10.0,
+        ge=0.1,
+        le=3600.0,
+        description='Seconds after which an inference counts as stuck and is given up.',
     )
     diagnostics_period: float = Field(
         default=1.0, ge=0.1, le=60.0, description='Seconds between two messages on /diagnostics.'
@@ -86,11 +155,59 @@ def declare_settings(node: Any) -> NodeSettings:
     values = {}
     for name, field in NodeSettings.model_fields.items():
         try:
-            node.declare_parameter(name, field.default, _descriptor(name, field))
+            _declare(node, name, field)
         except (InvalidParameterTypeException, InvalidParameterValueException) as error:
             raise InputError('a parameter is wrong', where=where, got=error) from error
-        values[name] = node.get_parameter(name).value
+        values[name] = plain_value(node.get_parameter(name).value)
     return parse_settings(values, NodeSettings, where)
+
+
+def plain_value(value: Any) -> Any:
+    """A parameter's value as settings take it: `['']` is the empty list."""
+    if not isinstance(value, (list, tuple)):
+        return value
+    return [] if list(value) == [''] else list(value)
+
+
+def check_changes(settings: NodeSettings, changes: dict[str, Any]) -> NodeSettings:
+    """The settings after some dynamic parameters have changed.
+
+    Raises:
+        InputError: a value is of the wrong type or out of its range.
+    """
+    values = settings.model_dump(mode='json') | {
+        name: plain_value(value) for name, value in changes.items()
+    }
+    return parse_settings(values, NodeSettings, f'parameters {", ".join(sorted(changes))}')
+
+
+def engines_of(settings: NodeSettings) -> tuple[str, ...]:
+    """Names of the engines to try, the best one first."""
+    engines: tuple[str, ...] = get_args(BackendName)
+    return engines if settings.backend == AUTO else (settings.backend,)
+
+
+def dropped_stamps(settings: NodeSettings) -> list[StampProblem]:
+    """For which problems with its stamp a sweep is dropped."""
+    chosen: dict[StampProblem, bool] = {
+        'out_of_order': settings.drop_out_of_order,
+        'zero_stamp': settings.drop_zero_stamp,
+        'future': settings.drop_future,
+    }
+    return [problem for problem, is_dropped in chosen.items() if is_dropped]
+
+
+def _declare(node: Any, name: str, field: FieldInfo) -> None:
+    """Declare one parameter; a list needs its type said, as an empty one has none."""
+    from rclpy.parameter import Parameter
+
+    descriptor = _descriptor(name, field)
+    if field.default != ():
+        node.declare_parameter(name, field.default, descriptor)
+        return
+    node.declare_parameter(name, [''], descriptor)
+    if plain_value(node.get_parameter(name).value) == []:
+        node.set_parameters([Parameter(name, Parameter.Type.STRING_ARRAY, [])])
 
 
 def _release_given(node: Any) -> list[str]:
@@ -137,9 +254,10 @@ def limits_of(field: FieldInfo) -> tuple[float, ...]:
 def _descriptor(name: str, field: FieldInfo) -> Any:
     from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 
-    descriptor = ParameterDescriptor(name=name, description=field.description, read_only=True)
+    descriptor = ParameterDescriptor(name=name, description=field.description)
+    descriptor.read_only = name not in DYNAMIC
     choices = get_args(field.annotation)
-    if choices:
+    if choices and str in map(type, choices):
         descriptor.additional_constraints = f'one of {", ".join(choices)}'
     limits = limits_of(field)
     if limits and field.annotation is int:

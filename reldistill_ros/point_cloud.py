@@ -200,6 +200,11 @@ def _seconds_after_stamp(times: NDArray[Any], stamp: Any) -> NDArray[np.float32]
     """Times of points in the conventions of the usual drivers (see `read_times`)."""
     if times.dtype.kind != 'f':
         return (times * 1e-9).astype(np.float32)
+    with np.errstate(over='ignore', invalid='ignore'):  # absurd times become inf or NaN
+        return _float_seconds(times, stamp)
+
+
+def _float_seconds(times: NDArray[Any], stamp: Any) -> NDArray[np.float32]:
     largest = np.fmax.reduce(np.abs(times), initial=0.0)
     if largest < 1e8:  # three years: seconds after the stamp
         return times.astype(np.float32)

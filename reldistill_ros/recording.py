@@ -3,60 +3,96 @@
 
 from __future__ import annotations
 
-import tempfile
 import threading
 import time
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from reldistill_ros.core.vocabulary import IGNORE_INDEX
+from reldistill_ros.label_store import LabelStore
+from reldistill_ros.process_memory import MemorySample
+from reldistill_ros.replay_schedule import Planned
 
-@dataclass(frozen=True)
-class Answer:
+
+class Sent(NamedTuple):
+    """A sweep that went out, at a time of `time.perf_counter`."""
+
+    sweep: Planned
+    seconds: float
+
+
+class Answer(NamedTuple):
     """The labels of one sweep.
 
     Attributes:
         seconds: from sending the sweep to receiving its labels.
-        offset: where its class ids begin in the file.
-        num_points: how many there are.
+        age: number of sweeps that were sent in between.
+        labels: their number in `Recording.labels`.
+        mean_probability: over the points that have a class, None where none has.
     """
 
     seconds: float
-    offset: int
-    num_points: int
+    age: int
+    labels: int
+    mean_probability: float | None
+
+
+class Fate(NamedTuple):
+    """What the node says became of one sweep.
+
+    Attributes:
+        text: `labelled`, or why it was not: `dropped: busy`, `rejected: ...`, `failed: ...`.
+        stages: seconds of each stage, in order; empty where it was not labelled.
+    """
+
+    text: str
+    stages: dict[str, float]
 
 
 class Recording:
     """Sweeps by stamp; written by the playing and the receiving thread, read after both.
 
     Attributes:
-        sent: time at which each sweep was sent (`time.perf_counter`), by stamp in nanoseconds.
-        answers: its answer, where there was one.
+        labels: class ids of the answers.
+        sent: the sweeps that went out, by stamp in nanoseconds.
+        answers: the answer of each, where there was one.
+        fates: what the node says became of each sweep, by stamp.
+        memory: of the node's process.
         node_values: the last values that the node gave on /diagnostics.
     """
 
     def __init__(self) -> None:
-        self.sent: dict[int, float] = {}
+        self.labels = LabelStore()
+        self.sent: dict[int, Sent] = {}
         self.answers: dict[int, Answer] = {}
+        self.fates: dict[int, Fate] = {}
+        self.memory: list[MemorySample] = []
         self.node_values: dict[str, str] = {}
-        self._file = tempfile.TemporaryFile()  # noqa: SIM115, closed with the recording
+        self._last = 0
         self._answered = threading.Condition()
 
-    def send(self, stamp_ns: int) -> None:
+    def send(self, sweep: Planned) -> None:
         """Note that the sweep goes out now."""
-        self.sent[stamp_ns] = time.perf_counter()
+        self._last = sweep.number
+        self.sent[sweep.stamp_ns] = Sent(sweep, time.perf_counter())
 
-    def receive(self, stamp_ns: int, class_ids: NDArray[np.uint8]) -> None:
+    def receive(
+        self, stamp_ns: int, class_ids: NDArray[np.uint8], probabilities: NDArray[np.float32]
+    ) -> None:
         """Keep an answer; what was not sent by us, or comes twice, is ignored."""
-        now = time.perf_counter()
+        now, last = time.perf_counter(), self._last
         with self._answered:
             if stamp_ns not in self.sent or stamp_ns in self.answers:
                 return
-            offset = self._file.seek(0, 2)
-            self._file.write(class_ids.tobytes())
-            answer = Answer(now - self.sent[stamp_ns], offset, len(class_ids))
-            self.answers[stamp_ns] = answer
+            sent = self.sent[stamp_ns]
+            self.answers[stamp_ns] = Answer(
+                now - sent.seconds,
+                last - sent.sweep.number,
+                self.labels.keep(class_ids),
+                mean_probability(class_ids, probabilities),
+            )
             self._answered.notify_all()
 
     def wait_for(self, stamp_ns: int, timeout: float) -> bool:
@@ -76,8 +112,10 @@ class Recording:
     def is_complete(self) -> bool:
         return len(self.answers) == len(self.sent)
 
-    def class_ids(self, stamp_ns: int) -> NDArray[np.uint8]:
-        """Class ids (N,) of an answered sweep."""
-        answer = self.answers[stamp_ns]
-        self._file.seek(answer.offset)
-        return np.frombuffer(self._file.read(answer.num_points), np.uint8)
+
+def mean_probability(
+    class_ids: NDArray[np.uint8], probabilities: NDArray[np.float32]
+) -> float | None:
+    """Mean probability of the points (N,) that have a class, None where none has."""
+    chosen = probabilities[class_ids != IGNORE_INDEX]
+    return float(chosen.mean(dtype=np.float64)) if chosen.size else None

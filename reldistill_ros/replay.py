@@ -1,22 +1,23 @@
 # Copyright 2026 The reldistill authors. SPDX-License-Identifier: Apache-2.0
 """Play a bag into the node and measure what it answers.
 
-`python -m reldistill_ros.replay BAG --bundle BUNDLE --out DIR` writes DIR/replay.json and
-DIR/replay.png: drops and latency of the node, a process of its own, over real DDS; its accuracy
-against the bag's label topic; and the accuracy of the same sweeps labelled without ROS.
+`python -m reldistill_ros.replay BAG --bundle BUNDLE --out DIR` plays the bag over real DDS into a
+node that is a process of its own, and labels the same sweeps without ROS. DIR then holds
+`replay.json` (drops by reason, latency and its stages, age, memory, accuracy against the bag's
+label topic), `sweeps.jsonl` (the same of each sweep), `replay.html`, `replay.png` and `node.log`.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import get_args
+from typing import Any
 
-from reldistill_ros.backends.backend import BackendName, Precision
-from reldistill_ros.bag import open_bag
+from reldistill_ros.bag import Bag, open_bag
 from reldistill_ros.core.errors import run_command
 from reldistill_ros.core.files import write_json
 from reldistill_ros.labeller import Labeller
@@ -28,61 +29,104 @@ from reldistill_ros.node_process import (
     running_node,
 )
 from reldistill_ros.parameters import choose_intensity_max
+from reldistill_ros.process_memory import MemoryWatch
 from reldistill_ros.recording import Recording
 from reldistill_ros.replay_bag import Sweeps, Truth, find_sweeps
-from reldistill_ros.replay_report import draw, latencies_of, summarise
-from reldistill_ros.replay_scores import score
+from reldistill_ros.replay_options import parse_options
+from reldistill_ros.replay_outcome import Judge, Outcome
+from reldistill_ros.replay_page import write_page
+from reldistill_ros.replay_plot import draw
+from reldistill_ros.replay_requirements import Finding, check, table
+from reldistill_ros.replay_schedule import Course
+from reldistill_ros.replay_sweeps import write_lines
+from reldistill_ros.replay_worst import PictureMaker
 
-AUTO = 'auto'
 DIAGNOSTICS_PERIOD = 0.2  # seconds; the node's last counts are awaited
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Read the command line, play, score, write."""
-    options = _parser().parse_args(arguments)
+    """Read the command line, replay, print; exit code 1 where a requirement is not met."""
+    options = parse_options(arguments, __doc__.split('\n')[0])
     if not options.offline:
         require_ros()
     with open_bag(options.bag) as bag:
-        sweeps = find_sweeps(bag, options.topic, options.label_topic, options.max_sweeps)
-        if options.no_labels:
-            sweeps = replace(sweeps, label_topic=None)
-        labeller = Labeller.from_bundle(
-            options.bundle, options.backend, options.num_threads, options.precision
+        summary, findings = replay(options, bag)
+    names = ('frames_in', 'frames_labelled', 'frames_dropped', 'latency_ms', 'miou', 'accuracy')
+    print('\n'.join(f'{name}: {summary[name]}' for name in names))
+    print(options.out / 'replay.html')
+    if findings:
+        print(f'\n{table(findings)}')
+    if not all(finding.passed for finding in findings):
+        sys.exit(1)
+
+
+def replay(options: argparse.Namespace, bag: Bag) -> tuple[dict[str, Any], list[Finding]]:
+    """Play, score, write; returns what was written to `replay.json`, and what was required."""
+    judge, revision = open_judge(options, bag)
+    judge.check_keys(options.requirements, live=not options.offline)
+    options.out.mkdir(parents=True, exist_ok=True)
+    if options.offline:
+        outcome = judge.offline()
+    else:
+        outcome = judge.live(
+            play(judge.sweeps, node_arguments(options), options.course, options.out)
         )
-        intensity_max = choose_intensity_max(options.intensity_max, labeller.intensity_max)
-        truth = None
-        if sweeps.label_topic is not None:
-            truth = Truth(bag, sweeps.label_topic, labeller.vocabulary)
-        options.out.mkdir(parents=True, exist_ok=True)
-        recording = None
-        if not options.offline:
-            recording = play(sweeps, node_arguments(options), options.rate, options.out)
-        scores = score(
-            sweeps,
-            labeller,
-            intensity_max,
-            truth=truth,
-            num_classes=len(labeller.vocabulary.classes),
-            recording=recording,
-        )
-    summary = summarise(sweeps, scores, recording, labeller.vocabulary.class_names)
-    summary |= {
-        'pacing': 'none: offline' if options.offline else pacing(options.rate),
+    findings = check(options.requirements, outcome.summary)
+    summary = outcome.summary | {
+        'pacing': 'none: offline' if options.offline else options.course.pacing,
         'bag': str(options.bag),
-        'bundle_revision': labeller.revision,
+        'bundle_revision': revision,
         'backend': options.backend,
         'precision': options.precision,
+        'requirements': [asdict(finding) for finding in findings],
     }
-    draw(options.out / 'replay.png', summary, latencies_of(sweeps, scores, recording))
-    write_json(options.out / 'replay.json', summary)
-    _print(summary)
+    write(options.out, judge, replace(outcome, summary=summary))
+    return summary, findings
+
+
+def open_judge(options: argparse.Namespace, bag: Bag) -> tuple[Judge, str]:
+    """What the labels of this bag are judged by, and the revision of the bundle.
+
+    Raises:
+        InputError: bag and bundle do not fit, or one of them cannot be read.
+    """
+    sweeps = find_sweeps(bag, options.topic, options.label_topic, options.max_sweeps)
+    if options.no_labels:
+        sweeps = replace(sweeps, label_topic=None)
+    labeller = Labeller.from_bundle(
+        options.bundle, options.backend, options.num_threads, options.precision
+    )
+    vocabulary = labeller.vocabulary
+    judge = Judge(
+        sweeps,
+        labeller,
+        choose_intensity_max(options.intensity_max, labeller.intensity_max),
+        vocabulary,
+        Truth(bag, sweeps.label_topic, vocabulary) if sweeps.label_topic else None,
+    )
+    return judge, labeller.revision
+
+
+def write(folder: Path, judge: Judge, outcome: Outcome) -> None:
+    """Write all files; `replay.json` is the last, so that with it all are there."""
+    write_lines(folder / 'sweeps.jsonl', outcome.results)
+    draw(folder / 'replay.png', outcome.summary, outcome.results)
+    write_page(
+        folder / 'replay.html',
+        outcome.summary,
+        outcome.results,
+        memory=outcome.memory,
+        draw=PictureMaker(judge.sweeps, outcome.labels, judge.truth, judge.vocabulary),
+    )
+    write_json(folder / 'replay.json', outcome.summary)
 
 
 def play(
     sweeps: Sweeps,
     arguments: Sequence[str],
-    rate: float | None,
+    course: Course,
     folder: Path,
+    *,
     command: Sequence[str] = NODE_COMMAND,
 ) -> Recording:
     """Play the sweeps into a node and record its answers.
@@ -90,7 +134,7 @@ def play(
     Args:
         sweeps: what to play.
         arguments: what the node is given after `--ros-args`.
-        rate: times the bag's own speed; None sends each sweep after the answer to the last.
+        course: how fast, and how often.
         folder: where `node.log` goes.
         command: what starts the node.
 
@@ -106,11 +150,10 @@ def play(
 
         with Player(sweeps, lambda: check_running(process, log_path)) as player:
             player.wait_until_ready()
-            if rate is None:
-                player.play_in_closed_loop()
-            else:
-                player.play_at(rate)
-            player.wait_for_diagnostics(timeout=10 * DIAGNOSTICS_PERIOD)
+            with MemoryWatch(process.pid) as memory:
+                player.play(course)
+                player.wait_for_diagnostics()
+            player.recording.memory = memory.samples
             return player.recording
 
 
@@ -126,71 +169,6 @@ def node_arguments(options: argparse.Namespace) -> list[str]:
         'use_sim_time': 'true',
     }
     return [word for name, value in parameters.items() for word in ('-p', f'{name}:={value}')]
-
-
-def pacing(rate: float | None) -> str:
-    """How the sweeps were timed, in words."""
-    if rate is None:
-        return 'closed loop: each sweep is sent after the answer to the last one'
-    return f'open loop: the times of the bag at {rate:g} times its speed'
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog='python -m reldistill_ros.replay', description=__doc__.split('\n')[0]
-    )
-    add = parser.add_argument
-    add('bag', type=Path, help='folder of a ROS 2 bag, or an .mcap or .db3 file')
-    add('--bundle', type=Path, required=True, help='folder of the model bundle')
-    add('--out', type=Path, required=True, help='folder for replay.json, replay.png, node.log')
-    add(
-        '--rate',
-        type=_rate,
-        default=1.0,
-        help="speed relative to the bag's own times, or 'auto': send each sweep after the answer "
-        'to the last one, so that none is dropped for want of speed (default: 1.0)',
-    )
-    add('--topic', help='topic of the clouds (default: the only one with x, y, z)')
-    add('--label-topic', help="topic of the true labels (default: the only one of field 'label')")
-    add('--no-labels', action='store_true', help='do not compare with the labels of the bag')
-    add('--max-sweeps', type=_positive, help='stop after so many sweeps')
-    add('--offline', action='store_true', help='label the sweeps without ROS and without a node')
-    add(
-        '--backend',
-        default='fused',
-        choices=get_args(BackendName),
-        help='what runs the student: fused (default), onnx or torch',
-    )
-    add('--precision', default='float32', choices=get_args(Precision), help='of backend fused')
-    add('--num-threads', type=_positive, default=2, help='threads of the backend')
-    add(
-        '--intensity-max',
-        type=float,
-        default=0.0,
-        help="largest raw intensity of the bag's lidar (default: as the bundle says)",
-    )
-    return parser
-
-
-def _rate(text: str) -> float | None:
-    if text == AUTO:
-        return None
-    value = float(text)
-    if not 0 < value < 1000:
-        raise argparse.ArgumentTypeError(f'expected auto or a number from 0 to 1000, got {text}')
-    return value
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f'expected a positive number, got {text}')
-    return value
-
-
-def _print(summary: dict[str, object]) -> None:
-    names = ('frames_in', 'frames_labelled', 'frames_dropped', 'latency_ms', 'miou', 'accuracy')
-    print('\n'.join(f'{name}: {summary[name]}' for name in names))
 
 
 def command() -> None:

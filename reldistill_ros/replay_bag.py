@@ -33,6 +33,11 @@ class Sweeps:
     entries: Sequence[BagEntry]
     label_topic: str | None
 
+    @property
+    def stamps_ns(self) -> list[int]:
+        """Stamp of each sweep."""
+        return [entry.stamp_ns for entry in self.entries]
+
 
 class Truth:
     """True classes of the points, in the classes of the vocabulary.

@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import fields
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
@@ -14,22 +16,22 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import PointCloud2
-from std_msgs.msg import String
 
-from reldistill_ros.bag import BagEntry
 from reldistill_ros.core.errors import InputError
-from reldistill_ros.label_info import LATCHED
+from reldistill_ros.diagnostics import StageTimes
 from reldistill_ros.point_cloud import read_fields
-from reldistill_ros.recording import Recording
+from reldistill_ros.recording import Fate, Recording
+from reldistill_ros.replay_account import account_for
 from reldistill_ros.replay_bag import Sweeps
+from reldistill_ros.replay_schedule import NANO, Course, Planned, plan_sweeps, with_stamp
+from reldistill_ros.stamps import stamp_ns_of
 
 NODE = '/segment_node'
 START_TIMEOUT = 180.0  # seconds; an engine loads slowly on a busy machine
 MATCH_TIME = 0.5  # seconds that the node may learn of us later than we of it
-ANSWER_TIMEOUT = 20.0  # seconds that a closed loop waits for one sweep
+ANSWER_TIMEOUT = 20.0  # seconds that one sweep may take, on a machine with other work too
 QUIET_TIME = 3.0  # seconds without an answer after which no more are expected
 CLOCK_PERIOD = 0.01  # seconds between two messages on /clock
-NANO = 1_000_000_000
 
 
 class Player:
@@ -44,7 +46,6 @@ class Player:
         self.recording = Recording()
         self._sweeps = sweeps
         self._check_node = check_node
-        self._node_is_ready = threading.Event()
 
     def __enter__(self) -> Player:
         rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
@@ -53,8 +54,8 @@ class Player:
         self._clock = node.create_publisher(Clock, '/clock', 1)
         topic = f'{NODE}/output/pointcloud/segmentation'
         self._labels = node.create_subscription(PointCloud2, topic, self._on_labels, 10)
-        node.create_subscription(String, f'{NODE}/label_info', self._on_label_info, LATCHED)
         node.create_subscription(DiagnosticArray, '/diagnostics', self._on_diagnostics, 10)
+        node.create_subscription(DiagnosticArray, f'{NODE}/debug/sweeps', self._on_fate, 50)
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(node)
         self._thread = threading.Thread(target=self._receive, name='receive')
@@ -82,39 +83,54 @@ class Player:
             time.sleep(0.05)
         time.sleep(MATCH_TIME)
 
-    def play_at(self, rate: float) -> None:
-        """Send each sweep at its own time; a sweep that comes while the node is busy may drop."""
-        first_ns, started = self._sweeps.entries[0].stamp_ns, time.perf_counter()
-        for entry in self._sweeps.entries:
-            raw = self._sweeps.bag.raw(entry)
-            due = started + (entry.stamp_ns - first_ns) / NANO / rate
-            while (wait := due - time.perf_counter()) > 0:
-                self._publish_clock(entry.stamp_ns - int(wait * rate * NANO))
-                time.sleep(min(wait, CLOCK_PERIOD))
-            self._send(entry, raw)
+    def play(self, course: Course) -> None:
+        """Send the sweeps, each at its own time or after the answer to the last one.
+
+        A sweep that comes while the node is busy may drop.
+        """
+        until = math.inf if course.minutes is None else 60 * course.minutes + time.perf_counter()
+        self._start = time.perf_counter()
+        for sweep in plan_sweeps(self._sweeps.stamps_ns, course.loops):
+            if time.perf_counter() >= until:
+                break
+            self._send(sweep, course.rate)
         while not self.recording.is_complete and self.recording.wait_for_more(QUIET_TIME):
             self._check_node()
 
-    def play_in_closed_loop(self) -> None:
-        """Send each sweep after the answer to the last one: the highest rate without drops."""
-        for entry in self._sweeps.entries:
-            self._send(entry, self._sweeps.bag.raw(entry))
-            self.recording.wait_for(entry.stamp_ns, ANSWER_TIMEOUT)
-
-    def wait_for_diagnostics(self, timeout: float) -> None:
-        """Wait until the node's own counts include every answer."""
-        deadline = time.monotonic() + timeout
-        answers = len(self.recording.answers)
-        while int(self.recording.node_values.get('labelled', 0)) < answers:
-            if time.monotonic() > deadline:
-                return
+    def wait_for_diagnostics(self) -> None:
+        """Wait until the node's own counts include every sweep, the one still in work too."""
+        deadline = time.monotonic() + ANSWER_TIMEOUT
+        while not self._is_accounted_for() and time.monotonic() < deadline:
             time.sleep(0.05)
 
-    def _send(self, entry: BagEntry, raw: bytes) -> None:
+    def _send(self, sweep: Planned, rate: float | None) -> None:
+        entry = self._sweeps.entries[sweep.source]
+        raw = with_stamp(self._sweeps.bag.raw(entry), sweep.stamp_ns)
         self._check_node()
-        self._publish_clock(entry.stamp_ns)
-        self.recording.send(entry.stamp_ns)
+        if rate is not None:
+            self._wait_for_time(sweep.stamp_ns, rate)
+        self._publish_clock(sweep.stamp_ns)
+        self.recording.send(sweep)
         self._clouds.publish(raw)
+        if rate is None:
+            self.recording.wait_for(sweep.stamp_ns, ANSWER_TIMEOUT)
+
+    def _wait_for_time(self, stamp_ns: int, rate: float) -> None:
+        """Let the clock run until it has come to the stamp."""
+        due = self._start + (stamp_ns - self._sweeps.stamps_ns[0]) / NANO / rate
+        while (wait := due - time.perf_counter()) > 0:
+            self._publish_clock(stamp_ns - int(wait * rate * NANO))
+            time.sleep(min(wait, CLOCK_PERIOD))
+
+    def _is_accounted_for(self) -> bool:
+        recording = self.recording
+        sent, answered, counters = (
+            len(recording.sent),
+            len(recording.answers),
+            recording.node_values,
+        )
+        is_fresh = int(counters.get('labelled', 0)) >= answered
+        return is_fresh and not account_for(sent, answered, counters).unaccounted
 
     def _publish_clock(self, stamp_ns: int) -> None:
         clock = Clock()
@@ -122,25 +138,27 @@ class Player:
         self._clock.publish(clock)
 
     def _is_connected(self) -> bool:
-        return (
-            self._node_is_ready.is_set()
-            and self._clouds.get_subscription_count() > 0
-            and self._labels.get_publisher_count() > 0
+        # the node listens once it is warm
+        return bool(
+            self._clouds.get_subscription_count() > 0 and self._labels.get_publisher_count() > 0
         )
 
     def _receive(self) -> None:
         with suppress(ExternalShutdownException):
             self._executor.spin()
 
-    def _on_label_info(self, _: String) -> None:
-        self._node_is_ready.set()
-
     def _on_labels(self, cloud: PointCloud2) -> None:
-        stamp = cloud.header.stamp
-        class_ids = read_fields(cloud, ['class_id'])['class_id']
-        self.recording.receive(stamp.sec * NANO + stamp.nanosec, class_ids)
+        fields = read_fields(cloud, ['class_id', 'probability'])
+        self.recording.receive(stamp_ns_of(cloud), fields['class_id'], fields['probability'])
 
     def _on_diagnostics(self, array: DiagnosticArray) -> None:
         for status in array.status:
             if status.hardware_id == NODE:
                 self.recording.node_values = {value.key: value.value for value in status.values}
+
+    def _on_fate(self, array: DiagnosticArray) -> None:
+        (status,) = array.status
+        values = {value.key: value.value for value in status.values}
+        names = (field.name for field in fields(StageTimes)) if values else ()
+        stages = {name: float(values[f'{name}_ms']) / 1000 for name in names}
+        self.recording.fates[stamp_ns_of(array)] = Fate(status.message, stages)

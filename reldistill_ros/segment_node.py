@@ -1,253 +1,251 @@
 # Copyright 2026 The reldistill authors. SPDX-License-Identifier: Apache-2.0
-"""The node: a cloud comes in, the same cloud with a class per point goes out. No maths here.
+"""The lifecycle node: a cloud comes in, the same cloud with a class per point goes out. No maths.
 
-One executor thread answers ROS; one inference thread labels the newest cloud.
+configure loads the model and warms it up, activate listens, deactivate stops listening, cleanup
+lets go of everything. One executor thread answers ROS, one inference thread labels the newest
+cloud, one thread encodes words, and one opens engines.
 """
 
 from __future__ import annotations
 
-import os
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-import numpy as np
-import rclpy
-from numpy.typing import NDArray
-from rclpy.exceptions import ParameterException
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
-from rclpy.node import Node
-from rclpy.qos import QoSProfile, ReliabilityPolicy
-from rclpy.qos_overriding_options import QoSOverridingOptions
-from sensor_msgs.msg import PointCloud2, PointField
+from rcl_interfaces.msg import SetParametersResult
+from rcl_interfaces.srv import SetParametersAtomically
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.clock import Clock
+from rclpy.clock_type import ClockType
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 
-from reldistill_ros import label_info
+from reldistill_ros.attempt import attempt_in_thread
 from reldistill_ros.core.errors import InputError, run_command
-from reldistill_ros.core.vocabulary import Vocabulary
-from reldistill_ros.core.zero_shot import Labels
 from reldistill_ros.diagnostics import Statistics
-from reldistill_ros.diagnostics_publisher import DiagnosticsPublisher
-from reldistill_ros.labelled_cloud import encode_xyzcpe, encode_xyzrgb, fill_cloud
-from reldistill_ros.latest_worker import LatestWorker
-from reldistill_ros.parameters import NodeSettings, choose_intensity_max, declare_settings
-from reldistill_ros.point_cloud import read_points
+from reldistill_ros.diagnostics_publisher import DiagnosticsPublisher, Report, input_state
+from reldistill_ros.loading import load_model
+from reldistill_ros.model import MakeEncoder, MakeLabeller, load_encoder, load_labeller
+from reldistill_ros.node_parts import Active, Configured
+from reldistill_ros.node_report import NodeState, report_of
+from reldistill_ros.node_run import run_node, told_to_the_user
+from reldistill_ros.parameters import DYNAMIC, check_changes, declare_settings, dropped_stamps
+from reldistill_ros.stamps import StampChecker
+from reldistill_ros.subscription import watch_time
 
-BEST_EFFORT = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
-RELIABLE = QoSProfile(depth=2, reliability=ReliabilityPolicy.RELIABLE)
-UNLABELLED_COLOR = (96, 96, 96)
-LOG_PERIOD = 5.0  # seconds between two warnings of a kind
-STOP_TIMEOUT = 1.0  # seconds that a running inference may take to end at shutdown
-
-
-class Labeller(Protocol):
-    """What the node asks of `reldistill_ros.labeller.Labeller`."""
-
-    vocabulary: Vocabulary
-    intensity_max: float | None
-    revision: str
-
-    def __call__(self, points: NDArray[np.float32]) -> Labels:
-        """Label points (N, 4): x y z in metres, intensity 0 to 1."""
+SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
+STOP_TIMEOUT = 1.0  # seconds that a running inference may take to end
+WATCH_PERIOD = 0.5  # seconds
 
 
-MakeLabeller = Callable[[NodeSettings], Labeller]
-
-
-def load_labeller(settings: NodeSettings) -> Labeller:
-    """Open the bundle."""
-    from reldistill_ros.labeller import Labeller as BundleLabeller
-
-    labeller: Labeller = BundleLabeller.from_bundle(
-        Path(settings.bundle),
-        backend=settings.backend,
-        num_threads=settings.num_threads,
-        precision=settings.precision,
-    )
-    return labeller
-
-
-class SegmentNode(Node):
+class SegmentNode(LifecycleNode):
     """Labels every point of the clouds on `~/input/pointcloud`.
 
     Args:
         make_labeller: opens the bundle that the parameters name.
+        make_encoder: opens its text encoder.
 
     Raises:
-        InputError: a parameter or the bundle is wrong.
+        InputError: a parameter is wrong.
     """
 
-    def __init__(self, make_labeller: MakeLabeller = load_labeller) -> None:
-        # ROS declares what it is given, and `declare_settings` sees what it does not know
-        super().__init__('segment_node', automatically_declare_parameters_from_overrides=True)
-        self._settings = declare_settings(self)
-        self._labeller = make_labeller(self._settings)
-        self._intensity_max = choose_intensity_max(
-            self._settings.intensity_max, self._labeller.intensity_max
-        )
-        self._colors = self._labeller.vocabulary.color_table(UNLABELLED_COLOR)
-        self._labeller(warm_up_points())
+    def __init__(
+        self,
+        make_labeller: MakeLabeller = load_labeller,
+        make_encoder: MakeEncoder = load_encoder,
+    ) -> None:
+        with told_to_the_user('ROS does not take a parameter', fix="write [''] for an empty list"):
+            # ROS declares what it is given, and `declare_settings` sees what it does not know
+            super().__init__('segment_node', automatically_declare_parameters_from_overrides=True)
+        self.settings = declare_settings(self)
+        self.error: Exception | None = None  # why it could not be configured
+        self._make_labeller, self._make_encoder = make_labeller, make_encoder
         self._statistics = Statistics()
-        self._worker: LatestWorker[tuple[PointCloud2, float]] = LatestWorker(
-            self._label_guarded, name='inference'
+        self._stamps = StampChecker(dropped_stamps(self.settings))
+        self._configured: Configured | None = None
+        self._active: Active | None = None
+        self._ended = True  # no thread was left behind
+        with told_to_the_user('ROS cannot create the topics'):
+            self._diagnostics = DiagnosticsPublisher(self, self._report)
+        self.add_on_set_parameters_callback(self._on_set)
+        self.add_post_set_parameters_callback(self._on_changed)
+        self.create_service(
+            SetParametersAtomically,
+            '~/set_prompts',
+            self._on_set_prompts,
+            # a group of its own: while one request waits, the next one does and nothing else
+            callback_group=MutuallyExclusiveCallbackGroup(),
         )
-        with _told_to_the_user('ROS cannot create the topics'):
-            self._create_topics()
-        self._diagnostics = DiagnosticsPublisher(
-            self,
-            self._statistics,
-            self._input,
-            period=self._settings.diagnostics_period,
-            timeout=self._settings.input_timeout,
-            values={
-                'backend': self._settings.backend,
-                'precision': self._settings.precision,
-                'bundle_revision': self._labeller.revision,
-            },
+        # steady clocks: with use_sim_time neither may stop with the bag
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self.create_timer(
+            self.settings.diagnostics_period, self._diagnostics.publish, clock=steady
         )
-        self._label_info = label_info.publish(self, self._labeller)  # last: who sees it, may start
-        self.get_logger().info(
-            f'ready: {len(self._labeller.vocabulary.class_names)} classes, '
-            f'bundle {self._labeller.revision}, backend {self._settings.backend}, '
-            f'{self._settings.precision}'
+        self.create_timer(WATCH_PERIOD, self._watch, clock=steady)
+        self._jumps = watch_time(self, self._stamps.forget)
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Load and warm up the model, and create the topics of its answers."""
+        ended, self._ended = self._ended, False  # a signal leaves the thread behind
+        outcome = attempt_in_thread(
+            lambda: load_model(self.settings, self._make_labeller, self._make_encoder),
+            keep_waiting=self.context.ok,
         )
+        if outcome is None:
+            return FAILURE
+        self._ended, self.error = ended, outcome.error
+        if outcome.value is None:
+            self.get_logger().error(f'cannot be configured: {self.error}')
+            return FAILURE
+        try:
+            self._configured = Configured(
+                self,
+                outcome.value,
+                self.settings,
+                statistics=self._statistics,
+            )
+        except InputError as error:
+            self.error = error
+            outcome.value.engine.close(STOP_TIMEOUT)
+            return FAILURE
+        return SUCCESS
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Listen to the clouds."""
+        assert self._configured is not None
+        self.error = None
+        self._statistics.activated()
+        try:
+            self._active = Active(
+                self,
+                self._configured,
+                self.settings,
+                stamps=self._stamps,
+                statistics=self._statistics,
+            )
+        except InputError as error:
+            self.error = error
+            return FAILURE
+        self.get_logger().info(f'ready: {self._configured.announce()}, {self.settings.precision}')
+        return SUCCESS
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Listen no more, and end the inference."""
+        self._deactivate(STOP_TIMEOUT)
+        return SUCCESS
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Let go of the model and its memory."""
+        self._clean_up(STOP_TIMEOUT)
+        return SUCCESS
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """From any state."""
+        self.stop(STOP_TIMEOUT)
+        return SUCCESS
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """A transition raised something: back to unconfigured, from where all can begin anew."""
+        self.get_logger().error(f'an error in state {state.label}: cleaning up')
+        self.stop(STOP_TIMEOUT)
+        return SUCCESS
+
+    def autostart(self) -> None:
+        """Configure and, unless it is to build only, activate.
+
+        Raises:
+            Exception: why the model could not be loaded, an InputError if the user can mend it.
+        """
+        is_well = self.trigger_configure() == SUCCESS
+        if is_well and not self.settings.build_only:
+            is_well = self.trigger_activate() == SUCCESS
+        if not is_well and self.error is not None:
+            raise self.error
 
     def stop(self, timeout: float) -> bool:
-        """End the inference thread; returns whether it ended in time."""
-        return self._worker.stop(timeout)
+        """End all threads and let go of everything; returns whether the threads ended in time."""
+        deadline = time.monotonic() + timeout
+        self._deactivate(timeout)
+        self._clean_up(max(deadline - time.monotonic(), 0))
+        return self._ended
 
-    def _create_topics(self) -> None:
-        overrides = QoSOverridingOptions.with_default_policies()
+    def _deactivate(self, timeout: float) -> None:
+        active, self._active = self._active, None
+        if active is not None:
+            self._ended &= active.destroy(timeout)
 
-        def output(name: str) -> Any:
-            topic = f'~/output/pointcloud/{name}'
-            return self.create_publisher(
-                PointCloud2, topic, RELIABLE, qos_overriding_options=overrides
-            )
+    def _clean_up(self, timeout: float) -> None:
+        configured, self._configured = self._configured, None
+        if configured is not None:
+            self._ended &= configured.destroy(timeout)
 
-        self._segmentation = output('segmentation')
-        self._visualization = output('visualization')
-        self._input = self.create_subscription(
-            PointCloud2,
-            '~/input/pointcloud',
-            self._on_cloud,
-            BEST_EFFORT,
-            qos_overriding_options=overrides,
-        )
-
-    def _on_cloud(self, cloud: PointCloud2) -> None:
-        """Executor thread: hand the cloud over and return at once."""
-        self._statistics.received()
-        if not (_is_wanted(self._segmentation) or _is_wanted(self._visualization)):
-            self._statistics.not_requested()
-        elif self._worker.put((cloud, time.monotonic())):
-            self._statistics.dropped_busy()
-
-    def _label_guarded(self, arrival: tuple[PointCloud2, float]) -> None:
-        """Inference thread: no cloud ends the node."""
-        cloud, arrived = arrival
+    def _on_set(self, parameters: list[Any]) -> SetParametersResult:
+        """Executor: all of them are good, or none is taken."""
+        changes = {item.name: item.value for item in parameters if item.name in DYNAMIC}
         try:
-            self._label(cloud)
+            settings = check_changes(self.settings, changes)
+            if self._configured is not None:
+                self._configured.words.check(settings)
         except InputError as error:
-            self._statistics.rejected(str(error).splitlines()[0])
-            self.get_logger().warning(f'cloud rejected: {error}', throttle_duration_sec=LOG_PERIOD)
-        except Exception as error:
-            self._statistics.failed()
-            self.get_logger().error(
-                f'inference failed: {type(error).__name__}: {error}',
-                throttle_duration_sec=LOG_PERIOD,
-            )
+            return SetParametersResult(successful=False, reason=str(error))
+        return SetParametersResult(successful=True)
+
+    def _on_changed(self, parameters: list[Any]) -> None:
+        """Executor: put in force what `_on_set` has accepted."""
+        changes = {item.name: item.value for item in parameters if item.name in DYNAMIC}
+        self.settings = check_changes(self.settings, changes)
+        if self._configured is not None:
+            self._configured.outputs.filter_classes = self.settings.filter_classes
+            self._configured.words.request(self.settings)
+
+    async def _on_set_prompts(
+        self,
+        request: SetParametersAtomically.Request,
+        response: SetParametersAtomically.Response,
+    ) -> SetParametersAtomically.Response:
+        """Executor: answer when the words are in force."""
+        if self._configured is None:
+            response.result.reason = 'the node is not configured'
         else:
-            self._statistics.labelled(time.monotonic() - arrived)
+            response.result = await self._configured.words.change(request.parameters)
+        return response
 
-    def _label(self, cloud: PointCloud2) -> None:
-        """Decode, label, and publish what somebody listens to."""
-        check_num_points(cloud, self._settings.max_points)
-        points = read_points(cloud, self._intensity_max)
-        labels = self._labeller(points)
-        if _is_wanted(self._segmentation):
-            records = encode_xyzcpe(
-                points, labels.class_ids, labels.probabilities, labels.entropies
-            )
-            self._segmentation.publish(fill_cloud(PointCloud2(), records, cloud, PointField))
-        if _is_wanted(self._visualization):
-            records = encode_xyzrgb(points, self._colors[labels.class_ids])
-            self._visualization.publish(fill_cloud(PointCloud2(), records, cloud, PointField))
+    def _watch(self) -> None:
+        """Executor, now and then: what broke is tried again, and what hangs is given up."""
+        if self._configured is None:
+            return
+        self._configured.model.engine.tick()
+        if self._active is not None:
+            self._active.give_up_if_stuck()
 
-
-def check_num_points(cloud: PointCloud2, max_points: int) -> None:
-    """Refuse a cloud before anything of its size is allocated."""
-    if cloud.width * cloud.height > max_points:
-        raise InputError(
-            'the cloud has too many points',
-            expected=f'at most {max_points}',
-            got=cloud.width * cloud.height,
-            fix='raise the parameter max_points',
+    def _report(self) -> Report:
+        """Executor: the node as it is now."""
+        configured, active = self._configured, self._active
+        timeout = self.settings.input_timeout
+        state = NodeState(
+            lifecycle='active' if active else 'inactive' if configured else 'unconfigured',
+            problem=str(self.error or '').partition('\n')[0],
+            engine=configured.model.engine if configured else None,
+            source=input_state(self, active.subscription, timeout) if active else None,
+            is_encoding=bool(configured and configured.words.is_pending),
+            values={
+                'backend': self.settings.backend,
+                'precision': self.settings.precision,
+                'bundle_revision': configured.model.revision if configured else '',
+                'time_jumps': str(self._stamps.jumps),
+            },
         )
+        return report_of(state, self._statistics)
 
 
-def warm_up_points() -> NDArray[np.float32]:
-    """A ring of points, so that the first sweep does not wait for allocation and compilation."""
-    angles = np.linspace(0, 2 * np.pi, 2000, dtype=np.float32)
-    zeros = np.zeros_like(angles)
-    return np.stack([10 * np.cos(angles), 10 * np.sin(angles), zeros, zeros], axis=1)
-
-
-def spin(node: SegmentNode) -> bool:
-    """Run until a signal comes; returns whether the inference thread ended in time."""
-    executor = SingleThreadedExecutor()
-    executor.add_node(node)
-    try:
-        executor.spin()
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
-    except RuntimeError:  # RCLError: the signal may have ended ROS in the middle of a callback
-        if rclpy.ok():
-            raise
-    finally:
-        ended = node.stop(STOP_TIMEOUT)
-    if ended:
-        node.destroy_node()
-    return ended
-
-
-def main(make_labeller: MakeLabeller = load_labeller) -> None:
+def main(
+    make_labeller: MakeLabeller = load_labeller, make_encoder: MakeEncoder = load_encoder
+) -> None:
     """Run the node; SIGINT and SIGTERM end it with exit code 0."""
-    with _told_to_the_user('ROS does not accept the command line'):
-        rclpy.init()
-    ended = False
-    try:
-        ended = spin(SegmentNode(make_labeller))
-    except KeyboardInterrupt:  # before the start, or a second one: ros2 launch passes Ctrl-C on
-        pass
-    finally:
-        rclpy.try_shutdown()
-    if not ended:
-        # interpreter shutdown under a running native thread aborts; the robot must not wait
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(0)
+    run_node(lambda: SegmentNode(make_labeller, make_encoder))
 
 
 def command() -> None:
     """Console script."""
     run_command(main)
-
-
-@contextmanager
-def _told_to_the_user(what: str) -> Iterator[None]:
-    """Make a user's mistake of what rclpy raises where it reads names, files and parameters."""
-    try:
-        yield
-    except (RuntimeError, ParameterException) as error:
-        # RCLError and its like have no public name, but are RuntimeErrors
-        raise InputError(what, where=' '.join(sys.argv[1:]) or None, got=error) from error
-
-
-def _is_wanted(publisher: Any) -> bool:
-    return bool(publisher.get_subscription_count() > 0)
 
 
 if __name__ == '__main__':

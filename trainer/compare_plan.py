@@ -25,6 +25,7 @@ RESULTS = {
     'evaluate': 'metrics.json',
     'few_shot': 'metrics.json',
     'structure': 'structure.json',
+    'replay': 'replay.json',
 }
 
 Name = Annotated[str, Field(pattern=r'^[A-Za-z0-9][A-Za-z0-9_.-]*$')]  # of a folder, a column
@@ -186,7 +187,7 @@ class Job:
         files: settings to write into the folder beforehand, by name.
         fingerprint: sha256 of all that decides the result, machine paths left out.
         needs: names of the jobs that have to be done before.
-        labels: teacher, loss, seed and protocol, as far as it has them.
+        labels: teacher, loss, seed and protocol, or bag, as far as it has them.
         minutes: estimate.
         threads: of its process.
         gpus: share of one, on a cluster.

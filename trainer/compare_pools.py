@@ -35,7 +35,7 @@ def run_jobs(jobs: Mapping[str, Job], pool: Pool, stop: StopRequest) -> dict[str
     """Run jobs, each after those that it needs, in their order; a failure stops no other one."""
     outcomes = {name: Outcome('done') for name, job in jobs.items() if is_done(job)}
     running: dict[Future[Outcome], Job] = {}
-    bar = tqdm(total=len(jobs), initial=len(outcomes), unit='job', desc='compare')
+    bar = tqdm(total=len(jobs), initial=len(outcomes), unit='job', desc='jobs')
     with bar:
         while True:
             for job in _startable(jobs, outcomes, running, stop):

@@ -29,9 +29,11 @@ from reldistill_ros.core.metrics import (
     mean_iou,
 )
 from reldistill_ros.core.prompts import center
+from reldistill_ros.core.unknown import never_unknown
 from reldistill_ros.core.vocabulary import IGNORE_INDEX, Vocabulary
-from reldistill_ros.core.zero_shot import fold_head, label_cosines
+from reldistill_ros.core.zero_shot import ProjectionHead, label_cosines
 from reldistill_ros.labeller import Labeller
+from reldistill_ros.words import Words
 from trainer.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from trainer.datasets.sample import Dataset, Sample
 from trainer.pairing import pair_points
@@ -66,12 +68,13 @@ def make_labeller(trained: TrainedRun) -> Labeller:
     """The labeller that the robot would run."""
     settings = trained.run.settings
     head = trained.student.head
+    vocabulary = trained.run.vocabulary
     return Labeller(
         fastest_backend(trained.student),
-        fold_head(head.weight.detach().numpy(), head.bias.detach().numpy(), trained.prompts),
+        ProjectionHead(head.weight.detach().numpy(), head.bias.detach().numpy()),
+        Words(vocabulary, trained.prompts, never_unknown(vocabulary), revision='trained'),
         voxel=settings.voxel,
         inputs=settings.inputs,
-        vocabulary=trained.run.vocabulary,
         temperature=settings.temperature,
         num_threads=settings.threads,
     )

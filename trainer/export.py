@@ -28,7 +28,9 @@ from reldistill_ros.core.settings import StudentSettings
 from reldistill_ros.core.student import folded_copy
 from reldistill_ros.core.voxels import voxelise
 from reldistill_ros.core.zero_shot import fold_head, label_cosines, prompt_cosines
+from trainer.calibrate import calibrate
 from trainer.datasets.sample import Dataset
+from trainer.export_text import export_text
 from trainer.onnx_graph import write_onnx
 from trainer.provenance import git_commit
 from trainer.run import VOCABULARY, Run, TrainedRun, data_hash, load_trained, open_run
@@ -45,14 +47,23 @@ class ParityInput:
     maps: KernelMaps
 
 
-def export(trained: TrainedRun, out: Path, num_threads: int) -> dict[str, dict[str, float]]:
+def export(
+    trained: TrainedRun, out: Path, num_threads: int, *, with_text_encoder: bool = True
+) -> dict[str, dict[str, float]]:
     """Write a bundle whose engines agree with torch, or none.
+
+    Args:
+        trained: what to export.
+        out: folder to write.
+        num_threads: of the engines that are compared.
+        with_text_encoder: whether words can be typed at run time.
 
     Returns:
         The measured parity, as it stands in the manifest.
 
     Raises:
-        InputError: `out` exists, or an engine disagrees with torch.
+        InputError: `out` exists, an engine disagrees with torch, or the text encoder cannot be
+            exported.
     """
     if out.exists():
         raise InputError(
@@ -69,8 +80,17 @@ def export(trained: TrainedRun, out: Path, num_threads: int) -> dict[str, dict[s
         weights = {name: w.contiguous() for name, w in trained.student.state_dict().items()}
         save_file(weights, partial / bundle.STUDENT_WEIGHTS)
         shutil.copyfile(run.folder / VOCABULARY, partial / bundle.VOCABULARY)
-        np.savez(partial / bundle.TEXT_FEATURES, prompt_embeddings=trained.prompts)
+        np.savez(
+            partial / bundle.TEXT_FEATURES,
+            prompt_embeddings=trained.prompts,
+            embedding_mean=trained.embedding_mean,
+        )
+        write_json(
+            partial / bundle.CALIBRATION, calibrate(trained, datasets).model_dump(mode='json')
+        )
         parity = check_parity(trained, graph, parity_inputs(run, datasets), num_threads)
+        if with_text_encoder:
+            parity['text'] = export_text(trained.encoder, run.vocabulary, partial)
         write_json(partial / bundle.MANIFEST, _manifest(trained, datasets, parity, partial))
         bundle.load_bundle(partial)
     return parity
@@ -187,9 +207,19 @@ def main() -> None:
     parser.add_argument(
         '--data', type=Path, help='folder that the paths of the settings start from'
     )
+    parser.add_argument(
+        '--without-text-encoder',
+        action='store_true',
+        help='smaller by up to some hundred MB; the robot then knows the words of the run only',
+    )
     arguments = parser.parse_args()
     run = open_run(arguments.run, arguments.data)
-    parity = export(load_trained(run), arguments.out, run.settings.threads)
+    parity = export(
+        load_trained(run),
+        arguments.out,
+        run.settings.threads,
+        with_text_encoder=not arguments.without_text_encoder,
+    )
     print(f'wrote {arguments.out}: {json.dumps(parity)}')
 
 

@@ -3,27 +3,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from reldistill_ros.core.files import replacing
-from reldistill_ros.core.vocabulary import IGNORE_INDEX, Vocabulary
+from reldistill_ros.birds_eye import (
+    add_class_legend,
+    dark_figure,
+    draw_birds_eye,
+    label_colors,
+    save_figure,
+    scatter,
+)
+from reldistill_ros.core.vocabulary import Vocabulary
 from trainer.datasets.sample import CameraImage, Sample
 from trainer.pairing import PairingSettings, pair_points
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-BACKGROUND = '#101418'
-UNLABELLED = (58, 64, 72)
-HALF_WIDTH = 35.0  # metres shown to each side in a bird's-eye view
-DPI = 110
 
 
 def save_confusion(confusion: NDArray[np.int64], class_names: tuple[str, ...], path: Path) -> None:
@@ -59,18 +60,7 @@ def save_birds_eye(
         vocabulary: colours.
         path: PNG to write.
     """
-    figure = Figure(figsize=(5.2 * len(labels), 6.1), facecolor=BACKGROUND, layout='constrained')
-    order = np.argsort(points[:, 2])  # what is higher covers what is below
-    for axes, (title, classes) in zip(
-        np.atleast_1d(figure.subplots(1, len(labels))), labels.items()
-    ):
-        colors = _colors(classes[order], vocabulary)
-        _scatter(axes, -points[order, 1], points[order, 0], colors, size=1.8)
-        axes.set_title(title, color='white')
-        axes.set(xlim=(-HALF_WIDTH, HALF_WIDTH), ylim=(-HALF_WIDTH, HALF_WIDTH), aspect='equal')
-    shown = np.unique(np.concatenate([np.unique(classes) for classes in labels.values()]))
-    _legend(figure, shown[shown != IGNORE_INDEX], vocabulary)
-    save_figure(figure, path)
+    save_figure(draw_birds_eye(points, labels, vocabulary), path)
 
 
 def save_overlay(
@@ -88,16 +78,12 @@ def save_overlay(
     columns = min(len(images), 2)
     rows = -(-len(images) // columns)
     aspect = images[0].image.shape[0] / images[0].image.shape[1]
-    figure = Figure(
-        figsize=(6.5 * columns, 6.5 * aspect * rows + 0.6),
-        facecolor=BACKGROUND,
-        layout='constrained',
-    )
+    figure = dark_figure(6.5 * columns, 6.5 * aspect * rows + 0.6)
     for axes, image in zip(np.ravel(np.atleast_1d(figure.subplots(rows, columns))), images):
         pairs = pair_points(sample.points, image, pairing)
-        _draw_overlay(axes, image, pairs.pixels, _colors(labels[pairs.point_indices], vocabulary))
-    shown = np.unique(labels)
-    _legend(figure, shown[shown != IGNORE_INDEX], vocabulary)
+        colors = label_colors(labels[pairs.point_indices], vocabulary)
+        _draw_overlay(axes, image, pairs.pixels, colors)
+    add_class_legend(figure, [labels], vocabulary)
     save_figure(figure, path)
 
 
@@ -106,59 +92,6 @@ def _draw_overlay(
 ) -> None:
     height, width = image.image.shape[:2]
     axes.imshow(image.image)
-    _scatter(axes, pixels[:, 0], pixels[:, 1], colors, size=5.0)
+    scatter(axes, pixels[:, 0], pixels[:, 1], colors, size=5.0)
     axes.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
     axes.set_title(image.camera, color='white', fontsize=9)
-
-
-def _scatter(
-    axes: Axes,
-    x: NDArray[np.float32],
-    y: NDArray[np.float32],
-    colors: NDArray[np.float64],
-    size: float,
-) -> None:
-    axes.scatter(x, y, c=colors, s=size, linewidths=0, rasterized=True)
-    axes.set_facecolor(BACKGROUND)
-    axes.set_xticks([])
-    axes.set_yticks([])
-
-
-def _colors(labels: NDArray[np.uint8], vocabulary: Vocabulary) -> NDArray[np.float64]:
-    """RGB from 0 to 1 of each label, (N, 3)."""
-    colors: NDArray[np.float64] = vocabulary.color_table(UNLABELLED)[labels] / 255
-    return colors
-
-
-def _legend(figure: Figure, classes: NDArray[np.uint8], vocabulary: Vocabulary) -> None:
-    handles = [
-        Line2D(
-            [],
-            [],
-            marker='o',
-            ls='',
-            color=vocabulary.colors[k] / 255,
-            label=vocabulary.class_names[k],
-        )
-        for k in classes
-    ]
-    add_legend(figure, handles, 8, 8)
-
-
-def add_legend(figure: Figure, handles: Sequence[Line2D], ncols: int, fontsize: int) -> None:
-    """Put a legend below a dark picture."""
-    figure.legend(
-        handles=handles,
-        loc='outside lower center',
-        ncols=ncols,
-        fontsize=fontsize,
-        labelcolor='white',
-        facecolor=BACKGROUND,
-        edgecolor=BACKGROUND,
-    )
-
-
-def save_figure(figure: Figure, path: Path) -> None:
-    """Write a PNG, whole or not at all."""
-    with replacing(path) as partial:
-        figure.savefig(partial, dpi=DPI, facecolor=figure.get_facecolor())

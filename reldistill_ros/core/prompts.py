@@ -50,7 +50,13 @@ def prompt_embeddings(vocabulary: Vocabulary, encode: Encode) -> NDArray[np.floa
     Raises:
         InputError: the encoder has no embedding for a prompt, or not one row per sentence.
     """
-    prompts, templates = vocabulary.prompts, vocabulary.templates
+    return ensembles(vocabulary.prompts, vocabulary.templates, encode)
+
+
+def ensembles(
+    prompts: Sequence[str], templates: Sequence[str], encode: Encode
+) -> NDArray[np.float32]:
+    """Embed prompts, see `prompt_embeddings`: (M, C) unit rows."""
     sentences = [template.replace('{}', prompt) for prompt in prompts for template in templates]
     embedded = np.asarray(encode(sentences))
     if embedded.ndim != 2 or len(embedded) != len(sentences):
@@ -59,9 +65,9 @@ def prompt_embeddings(vocabulary: Vocabulary, encode: Encode) -> NDArray[np.floa
             expected=f'({len(sentences)}, C)',
             got=embedded.shape,
         )
-    ensembles = unit_rows(embedded).reshape(len(prompts), len(templates), -1)
-    rows = unit_rows(ensembles.mean(axis=1, dtype=np.float64))
-    _check_directions(prompts, rows)
+    by_prompt = unit_rows(embedded).reshape(len(prompts), len(templates), -1)
+    rows = unit_rows(by_prompt.mean(axis=1, dtype=np.float64))
+    check_directions(prompts, rows)
     return rows
 
 
@@ -91,7 +97,12 @@ def center(embeddings: NDArray[np.float32], mean: NDArray[np.float32]) -> NDArra
     return unit_rows(np.where(known, np.asarray(embeddings, dtype=np.float64) - mean, 0.0))
 
 
-def _check_directions(prompts: Sequence[str], rows: NDArray[np.float32]) -> None:
+def check_directions(prompts: Sequence[str], rows: NDArray[np.float32]) -> None:
+    """Refuse prompts whose rows (M, C) are zero or not finite.
+
+    Raises:
+        InputError: names these prompts.
+    """
     lengths = np.linalg.norm(rows, axis=1)
     bad = [prompt for prompt, length in zip(prompts, lengths) if not length > 0]
     if bad:

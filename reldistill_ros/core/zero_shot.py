@@ -35,6 +35,19 @@ class FoldedHead:
 
 
 @dataclass(frozen=True)
+class ProjectionHead:
+    """The student's last layer, `z = W f + b`.
+
+    Attributes:
+        weight: (C, D) float32.
+        bias: (C,) float32.
+    """
+
+    weight: NDArray[np.float32]
+    bias: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
 class Labels:
     """Labels of V voxels or points.
 
@@ -98,7 +111,10 @@ def _divide_by_norms(products: NDArray[np.float32], cosines: NDArray[np.float32]
 
 
 def label_cosines(
-    cosines: NDArray[np.float32], prompt_classes: NDArray[np.int64], temperature: float
+    cosines: NDArray[np.float32],
+    prompt_classes: NDArray[np.int64],
+    temperature: float,
+    thresholds: NDArray[np.float32] | None = None,
 ) -> Labels:
     """The class of the best prompt, its probability and the entropy over the classes.
 
@@ -106,16 +122,21 @@ def label_cosines(
         cosines: (V, M).
         prompt_classes: (M,), class of each prompt, ascending, none missing.
         temperature: of the softmax over the classes' best cosines.
+        thresholds: (K,), cosine below which a row of the class is unknown: class `IGNORE_INDEX`,
+            probability 0, entropy NaN; None where every row has a class.
     """
+    first = np.flatnonzero(np.diff(prompt_classes, prepend=-1))
+    if thresholds is None:
+        thresholds = np.full(len(first), -np.inf, np.float32)
     labels = Labels(
         np.empty(len(cosines), np.uint8),
         np.empty(len(cosines), np.float32),
         np.empty(len(cosines), np.float32),
     )
-    first = np.flatnonzero(np.diff(prompt_classes, prepend=-1))
     _label_rows(
         as_kernel_array(cosines, np.float32),
         np.append(first, len(prompt_classes)),
+        as_kernel_array(thresholds, np.float32),
         np.float32(1 / temperature),
         (labels.class_ids, labels.probabilities, labels.entropies),
     )
@@ -126,6 +147,7 @@ def label_cosines(
 def _label_rows(
     cosines: NDArray[np.float32],
     bounds: NDArray[np.int64],
+    thresholds: NDArray[np.float32],
     scale: np.float32,
     labels: tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32]],
 ) -> None:
@@ -142,11 +164,11 @@ def _label_rows(
             weight = np.exp(score)
             total += weight
             weighted += weight * score
-        if total >= 1:
+        if total >= 1 and highest >= thresholds[best]:
             class_ids[row] = best
             probabilities[row] = 1 / total
             entropies[row] = max(np.log(total) - weighted / total, np.float32(0))
-        else:  # a cosine that is no number
+        else:  # unknown, or a cosine that is no number
             class_ids[row], probabilities[row], entropies[row] = IGNORE_INDEX, 0, np.nan
 
 

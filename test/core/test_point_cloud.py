@@ -15,7 +15,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reldistill_ros.core.errors import InputError
-from reldistill_ros.labelled_cloud import XYZCPE, encode_xyzcpe, encode_xyzrgb, fill_cloud
+from reldistill_ros.labelled_cloud import (
+    XYZCPE,
+    encode_compact,
+    encode_xyzcpe,
+    encode_xyzrgb,
+    fill_cloud,
+    keep_points,
+)
 from reldistill_ros.point_cloud import read_fields, read_points, read_times
 
 NUMBERS = {'i1': 1, 'u1': 2, 'i2': 3, 'u2': 4, 'i4': 5, 'u4': 6, 'f4': 7, 'f8': 8}
@@ -386,6 +393,34 @@ def test_a_written_cloud_with_missing_points_says_so():
     source = make_cloud(xyzi(1))
     records = encode_xyzrgb(np.array([[np.nan, 0, 0]]), np.zeros((1, 3), np.uint8))
     assert not fill_cloud(Cloud(), records, source, Field).is_dense
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    height=st.integers(1, 4),
+    width=st.integers(0, 5),
+    padding=st.integers(0, 7),
+    big_endian=st.booleans(),
+    seed=st.integers(0, 99),
+)
+def test_points_kept_of_a_cloud_have_all_their_fields(height, width, padding, big_endian, seed):
+    columns = {**xyzi(height * width), 'ring': np.arange(height * width, dtype=np.uint16)}
+    source = make_cloud(columns, height=height, row_padding=padding, big_endian=big_endian)
+    keep = np.random.default_rng(seed).random(height * width) < 0.5
+    cloud = keep_points(Cloud(), source, keep)
+    assert (cloud.height, cloud.width, cloud.row_step) == (1, keep.sum(), 18 * keep.sum())
+    assert cloud.header is source.header
+    for name, values in read_fields(cloud, [*columns]).items():
+        np.testing.assert_array_equal(values, columns[name][keep])
+
+
+def test_compact_labels_round_probabilities_to_a_byte_and_say_zero_where_unlabelled():
+    probabilities = np.array([0, 0.1, 0.5, 1.0, 0.9], np.float32)
+    records = encode_compact(np.array([3, 0, 254, 7, 255], np.uint8), probabilities)
+    assert records.tobytes() == bytes([3, 0, 0, 26, 254, 128, 7, 255, 255, 0])
+    cloud = fill_cloud(Cloud(), records, make_cloud(xyzi(5)), Field)
+    assert (cloud.point_step, cloud.is_dense) == (2, True)
+    assert read_fields(cloud, ['class_id'])['class_id'].tolist() == [3, 0, 254, 7, 255]
 
 
 @pytest.mark.parametrize('height', [1, 2])

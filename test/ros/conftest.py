@@ -21,3 +21,19 @@ def environment():
         root = str(Path(__file__).parents[2])
         path = os.pathsep.join(filter(None, [root, os.environ.get('PYTHONPATH')]))
         os.environ.update(isolated_environment(), PYTHONPATH=path)
+
+
+@pytest.fixture
+def start():
+    """Start a node and a client, see `node_system.System`; they are stopped at the end."""
+    from node_system import System
+
+    systems = []
+
+    def start(*parameters, **options):
+        systems.append(System(*parameters, **options))
+        return systems[-1]
+
+    yield start
+    for system in systems:
+        system.close()

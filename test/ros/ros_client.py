@@ -15,7 +15,7 @@ from sensor_msgs.msg import PointCloud2, PointField
 from std_msgs.msg import String
 
 NODE = '/segment_node'
-LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+HISTORY = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
 def make_cloud(points, *, height=1, sec=1, frame='lidar'):
@@ -42,7 +42,9 @@ class Client:
 
     def __init__(self, outputs=('segmentation',), input_qos=5):
         self.node = rclpy.create_node('client')
-        self.received = {'segmentation': [], 'visualization': []}
+        self.received = {
+            name: [] for name in ('segmentation', 'visualization', 'filtered', 'labels')
+        }
         self.label_info, self.diagnostics = [], []
         self.executor = SingleThreadedExecutor()
         self.executor.add_node(self.node)
@@ -52,7 +54,7 @@ class Client:
         for name in outputs:
             self.listen(name)
         self.node.create_subscription(
-            String, f'{NODE}/label_info', self.label_info.append, LATCHED
+            String, f'{NODE}/label_info', self.label_info.append, HISTORY
         )
         self.node.create_subscription(DiagnosticArray, '/diagnostics', self.diagnostics.append, 10)
 
@@ -75,6 +77,15 @@ class Client:
             lambda: self.label_info and self.clouds.get_subscription_count() > 0, timeout
         )
         self.spin_until(lambda: False, 0.4)  # the node may learn of us later than we of it
+
+    def call(self, kind, name, request, timeout=10.0):
+        """Call a service of the node; returns its response."""
+        client = self.node.create_client(kind, f'{NODE}/{name}')
+        assert client.wait_for_service(timeout)
+        future = client.call_async(request)
+        assert self.spin_until(future.done, timeout)
+        self.node.destroy_client(client)
+        return future.result()
 
     def values(self):
         """Key values of the last diagnostics."""

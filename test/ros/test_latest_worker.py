@@ -1,13 +1,14 @@
 # Copyright 2026 The reldistill authors. SPDX-License-Identifier: Apache-2.0
-"""The slot between the executor and the inference thread, and what the node makes of its counts."""
+"""The slot between the executor and the inference thread, and giving up what hangs in it."""
 
 from __future__ import annotations
 
 import threading
+import time
 
 import pytest
 
-from reldistill_ros.diagnostics import InputState, Statistics
+from reldistill_ros.inference import Inference, StuckTwiceError
 from reldistill_ros.latest_worker import LatestWorker
 
 
@@ -28,9 +29,9 @@ class Gate:
 def test_only_the_newest_waiting_item_is_worked_on():
     gate = Gate()
     worker = LatestWorker(gate, 'test')
-    assert not worker.put(1)
+    assert worker.put(1) is None
     gate.started.acquire()
-    assert [worker.put(item) for item in (2, 3, 4)] == [False, True, True]
+    assert [worker.put(item) for item in (2, 3, 4)] == [None, 2, 3]
     gate.open.release(2)
     gate.started.acquire()
     assert worker.stop(5)
@@ -49,65 +50,56 @@ def test_a_stopped_worker_forgets_what_waits():
     assert gate.done == [1]
 
 
-class Time:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-STATE = InputState(topic='/points', publishers=1, incompatible='', timeout=3.0)
-LONELY = InputState(topic='/points', publishers=0, incompatible='', timeout=3.0)
-UNFIT = InputState(topic='/points', publishers=1, incompatible='best effort', timeout=3.0)
-
-
-@pytest.mark.parametrize(
-    ('events', 'state', 'level', 'words'),
-    [
-        (['labelled'], STATE, 0, 'labelling'),
-        ([], STATE, 0, 'idle'),
-        (['dropped_busy'], STATE, 1, 'dropped'),
-        (['rejected', 'labelled'], STATE, 1, 'rejected'),
-        (['failed', 'rejected'], STATE, 2, 'failed'),
-        (['silence'], STATE, 1, '512 KiB'),
-        (['silence'], LONELY, 1, 'no publisher on /points'),
-        (['labelled'], UNFIT, 2, 'best effort'),
-    ],
-)
-def test_the_worst_that_happened_is_reported(events, state, level, words):
-    clock = Time()
-    statistics = Statistics(clock)
-    statistics.received()
-    arguments = {'labelled': [0.1], 'rejected': ['reason']}
-    for event in events:
-        if event == 'silence':
-            clock.now += 4
-        else:
-            getattr(statistics, event)(*arguments.get(event, []))
-    got_level, message = statistics.judge(state)
-    assert got_level == level
-    assert words in message
+def test_what_waits_can_be_taken_back():
+    gate = Gate()
+    worker = LatestWorker(gate, 'test')
+    worker.put(1)
+    gate.started.acquire()
+    worker.put(2)
+    assert (worker.working_on, worker.take_back(), worker.take_back()) == (1, 2, None)
+    gate.open.release(2)
+    assert worker.stop(5)
+    assert gate.done == [1]
 
 
-def test_a_problem_is_reported_once_and_counted_for_ever():
-    statistics = Statistics(Time())
-    statistics.received()
-    statistics.rejected('no field')
-    assert statistics.judge(STATE)[0] == 1
-    assert statistics.judge(STATE)[0] == 0
-    assert statistics.values()['rejected: no field'] == '1'
+def wait_for(condition):
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
-def test_rate_and_processing_time_are_those_of_the_last_sweeps():
-    clock = Time()
-    statistics = Statistics(clock)
-    for index in range(21):
-        clock.now = index * 0.1
-        statistics.received()
-        statistics.labelled(0.02 if index else 0.5)
-    values = statistics.values()
-    assert values['input_rate_hz'] == '10.00'
-    assert values['processing_time_p50_ms'] == '20.0'
-    assert values['processing_time_max_ms'] == '500.0'
-    clock.now += 100
-    assert float(statistics.values()['input_rate_hz']) < 0.3
+def test_a_hanging_inference_is_given_up_and_what_waits_is_worked_on():
+    gate, answers = Gate(), []
+
+    def work(item, is_current):
+        if item == 1:
+            gate(item)
+        answers.append((item, is_current()))
+
+    inference = Inference(work)
+    inference.put(1)
+    gate.started.acquire()
+    inference.put(2)
+    assert inference.give_up_if_stuck(60) is None
+    assert inference.give_up_if_stuck(0) == 1
+    wait_for(lambda: answers == [(2, True)])
+    gate.open.release()
+    wait_for(lambda: answers == [(2, True), (1, False)])  # comes back when nobody waits for it
+    assert inference.stop(5) == []
+    wait_for(lambda: not inference.is_alive)
+
+
+def test_when_two_inferences_hang_nothing_in_this_process_can_help():
+    gate = Gate()
+    inference = Inference(lambda item, is_current: gate(item))
+    for item in (1, 2):
+        inference.put(item)
+        gate.started.acquire()
+        if item == 1:
+            assert inference.give_up_if_stuck(0) == 1
+    with pytest.raises(StuckTwiceError):
+        inference.give_up_if_stuck(0)
+    assert inference.stop(0) == [2]
+    gate.open.release(2)
+    wait_for(lambda: not inference.is_alive)

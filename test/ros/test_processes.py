@@ -17,9 +17,12 @@ pytest.importorskip('rclpy', reason='rclpy is not installed')
 
 import rclpy
 from fake_node import HeightLabeller
-from ros_client import Client, make_cloud
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
+from ros_client import NODE, Client, make_cloud
 from rosgraph_msgs.msg import Clock
 
+from reldistill_ros.node_run import HOPELESS
 from reldistill_ros.point_cloud import read_fields
 
 FAKE_NODE = [sys.executable, str(Path(__file__).with_name('fake_node.py'))]
@@ -32,13 +35,18 @@ def launch_node():
     """Start a node with parameters; what still runs is killed at the end."""
     processes = []
 
-    def launch(*parameters, command=FAKE_NODE, delay=0.0):
+    def launch(*parameters, command=FAKE_NODE, delay=0.0, loading=0.0):
         words = [word for parameter in parameters for word in ('-p', parameter)]
         process = subprocess.Popen(
             [*command, '--ros-args', '--params-file', PARAMETERS, *words],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            env={**os.environ, 'FAKE_NODE_DELAY': str(delay)},
+            env={
+                **os.environ,
+                'FAKE_NODE_DELAY': str(delay),
+                'FAKE_NODE_LOADING': str(loading),
+                'PYTHONUNBUFFERED': '1',
+            },
         )
         processes.append(process)
         return process
@@ -85,6 +93,27 @@ def test_a_signal_ends_the_node_within_two_seconds(launch_node, client, number, 
     if delay:
         client.clouds.publish(make_cloud([[0, 0, 0, 0]]))
         client.spin_until(lambda: False, 0.5)
+    started = time.monotonic()
+    process.send_signal(number)
+    assert process.wait(10) == 0
+    assert time.monotonic() - started < 2
+    assert b'Traceback' not in process.stdout.read()
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize('autostart', ['true', 'false'])
+def test_a_signal_ends_the_node_within_two_seconds_while_it_loads(
+    launch_node, client, number, autostart
+):
+    process = launch_node('bundle:=x', f'autostart:={autostart}', loading=30.0)
+    # the services are there before the loading begins
+    change = client.node.create_client(ChangeState, f'{NODE}/change_state')
+    assert change.wait_for_service(30)
+    if autostart == 'false':
+        request = ChangeState.Request()
+        request.transition.id = Transition.TRANSITION_CONFIGURE
+        change.call_async(request)
+    client.spin_until(lambda: False, 0.5)
     started = time.monotonic()
     process.send_signal(number)
     assert process.wait(10) == 0
@@ -146,3 +175,40 @@ def test_a_parameter_file_that_is_not_there_is_told_without_a_traceback():
     assert 'error: ROS does not accept the command line' in result.stderr
     assert '/no/such.yaml' in result.stderr
     assert 'Traceback' not in result.stderr
+
+
+def test_a_second_hanging_inference_ends_the_process_so_that_launch_starts_a_new_one(
+    launch_node, client
+):
+    process = launch_node('bundle:=x', 'inference_timeout:=0.2')
+    client.connect()
+    for _ in range(2):
+        client.clouds.publish(make_cloud([[667, 0, 0, 0]]))
+        client.spin_until(lambda: False, 1.5)
+    assert process.wait(10) == HOPELESS
+    assert b'two inferences hang' in process.stdout.read()
+
+
+def test_large_clouds_that_the_middleware_loses_are_counted_and_the_cure_is_named(
+    launch_node, client, monkeypatch
+):
+    # as Fast DDS comes, on both sides; this process, which has its profile already, looks on
+    monkeypatch.delenv('FASTDDS_DEFAULT_PROFILES_FILE')
+    process = launch_node('bundle:=x', 'diagnostics_period:=0.2')
+    client.connect()
+    publisher = subprocess.Popen([sys.executable, str(Path(__file__).with_name('fake_lidar.py'))])
+    try:
+        assert client.spin_until(
+            lambda: any('512 KiB' in m.status[0].message for m in client.diagnostics), 30
+        )
+    finally:
+        publisher.kill()
+        publisher.wait()
+    assert process.poll() is None
+
+
+def test_build_only_ends_when_the_model_is_warm(launch_node):
+    process = launch_node('bundle:=x', 'build_only:=true')
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, output
+    assert b'ready' not in output

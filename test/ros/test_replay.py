@@ -6,6 +6,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +23,8 @@ from reldistill_ros.bag import open_bag
 from reldistill_ros.core.errors import InputError, run_command
 from reldistill_ros.core.metrics import accuracy, confusion_matrix, mean_iou
 from reldistill_ros.replay_bag import Truth, find_sweeps
-from reldistill_ros.replay_report import summarise
-from reldistill_ros.replay_scores import score
+from reldistill_ros.replay_outcome import Judge
+from reldistill_ros.replay_schedule import Course
 
 FAKE_NODE = [sys.executable, str(Path(__file__).with_name('fake_node.py'))]
 needs_ros = pytest.mark.skipif(
@@ -54,7 +55,12 @@ def run(tmp_path, *arguments):
     words = [tmp_path / 'bag', '--bundle', 'b', '--out', out, *arguments]
     replay.main([str(word) for word in words])
     assert (out / 'replay.png').read_bytes().startswith(b'\x89PNG')
+    assert '</html>' in (out / 'replay.html').read_text()
     return json.loads((out / 'replay.json').read_text())
+
+
+def lines_of(tmp_path):
+    return [json.loads(line) for line in (tmp_path / 'out/sweeps.jsonl').read_text().splitlines()]
 
 
 def test_offline_scores_are_those_of_the_labeller(tmp_path, labeller):
@@ -129,28 +135,43 @@ def test_a_rate_that_is_no_rate_is_refused(tmp_path, rate):
         run(tmp_path, '--rate', rate)
 
 
-def play(tmp_path, rate, **bag):
+def play(tmp_path, course, **bag):
     """Play the tiny bag into the fake node in another process."""
     tmp_path.mkdir(exist_ok=True)
     labeller = HeightLabeller()
     arguments = ['-p', 'bundle:=x', '-p', 'diagnostics_period:=0.1', '-p', 'use_sim_time:=true']
     with open_bag(write_bag(tmp_path / 'bag', **bag)) as opened:
         sweeps = find_sweeps(opened, None, None, None)
-        recording = replay.play(sweeps, arguments, rate, tmp_path, FAKE_NODE)
+        recording = replay.play(sweeps, arguments, course, tmp_path, command=FAKE_NODE)
         truth = Truth(opened, sweeps.label_topic, labeller.vocabulary)
-        scores = score(sweeps, labeller, 255.0, truth=truth, num_classes=3, recording=recording)
-    return summarise(sweeps, scores, recording, labeller.vocabulary.class_names)
+        judge = Judge(sweeps, labeller, 255.0, labeller.vocabulary, truth)
+        return judge.live(recording), recording
 
 
 @needs_ros
 def test_through_the_node_every_sweep_gets_the_labels_it_gets_without_ros(tmp_path):
-    result = play(tmp_path, rate=None)
+    outcome, _ = play(tmp_path, Course(rate=None))
+    result = outcome.summary
     assert (result['frames_in'], result['frames_labelled'], result['frames_dropped']) == (6, 6, 0)
+    assert result['unaccounted_sweeps'] == 0
     assert result['offline']['labels_equal'] == 1.0
     assert result['miou'] == result['offline']['miou']
     assert result['miou'] == pytest.approx(mean_iou(expected_confusion()))
     assert result['node']['labelled'] == '6'
     assert 0 < result['latency_ms']['p50'] <= result['latency_ms']['max'] < 5000
+    for index, sweep in enumerate(outcome.results):
+        scaled = points_of(index) / np.float32([1, 1, 1, 255])
+        expected = HeightLabeller()(scaled).class_ids
+        np.testing.assert_array_equal(outcome.labels[sweep.labels], expected)
+
+
+@needs_ros
+def test_the_stages_of_the_node_and_the_transport_make_up_the_latency(tmp_path):
+    outcome, _ = play(tmp_path, Course(rate=None))
+    for sweep in outcome.results:
+        assert [*sweep.stages_ms] == ['wait', 'decode', 'inference', 'output', 'transport']
+        assert sum(sweep.stages_ms.values()) == pytest.approx(sweep.latency_ms, abs=0.01)
+    assert outcome.summary['stages_ms']['inference']['p99'] > 0
 
 
 @needs_ros
@@ -158,11 +179,38 @@ def test_at_the_times_of_the_bag_a_slow_node_drops_sweeps_and_they_are_counted(
     tmp_path, monkeypatch
 ):
     monkeypatch.setenv('FAKE_NODE_DELAY', '0.35')
-    result = play(tmp_path, rate=1.0, num_sweeps=10)
-    assert result['input_rate_hz'] == pytest.approx(10, rel=0.1)
+    outcome, _ = play(tmp_path, Course(rate=1.0), num_sweeps=10)
+    result = outcome.summary
     assert 2 <= result['frames_labelled'] < 10
     assert result['frames_dropped'] == 10 - result['frames_labelled']
-    assert int(result['node']['dropped_busy']) == result['frames_dropped']
+    drops = {name: count for name, count in result['drops'].items() if count}
+    assert sum(drops.values()) == result['frames_dropped']
+    assert 'busy' in drops
+    assert result['unaccounted_sweeps'] == 0
+    by_sweep = Counter(sweep.dropped for sweep in outcome.results if sweep.dropped)
+    assert by_sweep == drops
+    assert result['age_sweeps']['max'] >= 2
+
+
+@needs_ros
+def test_a_bag_that_is_played_again_goes_on_with_new_stamps_and_equal_labels(tmp_path):
+    outcome, recording = play(tmp_path, Course(rate=None, loops=3))
+    result = outcome.summary
+    assert (result['frames_in'], result['frames_labelled'], result['loops']) == (18, 18, 3)
+    assert result['offline']['labels_equal'] == 1.0
+    stamps = [sweep.stamp_ns for sweep in outcome.results]
+    assert stamps == sorted(set(stamps))
+    assert {sweep.labels for sweep in outcome.results} == set(range(6))  # kept once
+    assert result['node']['time_jumps'] == '0'
+    assert recording.memory[0].mb > 1
+
+
+@needs_ros
+def test_the_time_ends_an_endless_replay(tmp_path):
+    outcome, _ = play(tmp_path, Course(rate=None, loops=None, minutes=2 / 60))
+    assert outcome.summary['frames_in'] > 6
+    assert outcome.summary['unaccounted_sweeps'] == 0
+    assert outcome.summary['minutes'] <= 0.5
 
 
 @needs_ros
@@ -170,7 +218,7 @@ def test_a_node_that_does_not_start_is_told_with_its_own_words(tmp_path):
     with open_bag(write_bag(tmp_path / 'bag')) as bag:
         sweeps = find_sweeps(bag, None, None, None)
         with pytest.raises(InputError, match='bundle'):
-            replay.play(sweeps, [], 1.0, tmp_path)
+            replay.play(sweeps, [], Course(), tmp_path)
 
 
 def test_without_ros_the_live_replay_says_how_to_get_it(tmp_path, monkeypatch):
@@ -191,3 +239,48 @@ def test_the_confusion_holds_every_point_of_the_truth():
     assert np.sum(expected_confusion()) == sum(
         int((labels_of(points_of(index)) != 255).sum()) for index in range(6)
     )
+
+
+def test_offline_replays_agree_to_the_last_bit_and_have_a_line_for_each_sweep(tmp_path, labeller):
+    write_bag(tmp_path / 'bag')
+    run(tmp_path, '--offline')
+    first = lines_of(tmp_path)
+    run(tmp_path, '--offline')
+    assert [line['number'] for line in first] == list(range(6))
+    timed = ('latency_ms', 'stages_ms', 'sent_s')
+    for before, after in zip(first, lines_of(tmp_path)):
+        assert before['stages_ms'].keys() == {'decode', 'inference'}
+        assert {k: v for k, v in before.items() if k not in timed} == {
+            k: v for k, v in after.items() if k not in timed
+        }
+        assert before['points'] == 40
+        assert before['mean_probability'] == 0.75
+        assert 0 < before['miou'] < 1
+        assert 0 < before['accuracy'] < 1
+
+
+def test_requirements_decide_the_exit_code_and_are_written_down(tmp_path, labeller, capsys):
+    write_bag(tmp_path / 'bag')
+    result = run(tmp_path, '--offline', '--require', 'frames_dropped==0')
+    (entry,) = result['requirements']
+    assert entry == {'requirement': 'frames_dropped==0', 'value': 0, 'passed': True}
+    with pytest.raises(SystemExit, match='1'):
+        run(tmp_path, '--offline', '--require', 'miou>=0.99', '--require', 'frames_in==6')
+    told = capsys.readouterr().out
+    assert 'FAILED  miou>=0.99' in told
+    assert 'passed  frames_in==6' in told
+    written = json.loads((tmp_path / 'out/replay.json').read_text())['requirements']
+    assert [entry['passed'] for entry in written] == [False, True]
+
+
+def test_a_requirement_on_nothing_is_told_before_anything_is_written(tmp_path, labeller):
+    write_bag(tmp_path / 'bag')
+    with pytest.raises(InputError, match=r'latency_ms\.p95'):
+        run(tmp_path, '--offline', '--require', 'latency.p95<=1')
+    assert not (tmp_path / 'out').exists()
+
+
+@pytest.mark.parametrize('option', [('--loop', '2'), ('--minutes', '1')])
+def test_without_the_node_nothing_is_played_again(tmp_path, option):
+    with pytest.raises(InputError, match='--offline'):
+        run(tmp_path, '--offline', *option)

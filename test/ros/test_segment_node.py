@@ -4,8 +4,7 @@
 from __future__ import annotations
 
 import json
-import threading
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -16,68 +15,14 @@ pytest.importorskip('rclpy', reason='rclpy is not installed')
 
 import rclpy
 from fake_node import HeightLabeller
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from node_system import columns_of, random_points
 from rclpy.qos import QoSProfile, ReliabilityPolicy
-from ros_client import Client, make_cloud
+from ros_client import make_cloud
 
 from reldistill_ros.core.errors import InputError
-from reldistill_ros.parameters import NodeSettings, limits_of
-from reldistill_ros.point_cloud import read_fields
-from reldistill_ros.segment_node import SegmentNode, spin
-
-
-class System:
-    """The node, spinning in a thread, and a client."""
-
-    def __init__(self, *parameters, labeller=None, **client):
-        words = ('bundle:=x', 'diagnostics_period:=0.1', *parameters)
-        rclpy.init(args=['--ros-args', *(word for p in words for word in ('-p', p))])
-        self.labeller = labeller or HeightLabeller()
-        self.node = SegmentNode(lambda settings: self.labeller)
-        self.calls_of_warm_up = self.labeller.calls
-        self.executor = SingleThreadedExecutor()
-        self.executor.add_node(self.node)
-        self.thread = threading.Thread(target=self._spin)
-        self.thread.start()
-        self.client = Client(**client)
-        self.client.connect()
-
-    def _spin(self):
-        with suppress(ExternalShutdownException):
-            self.executor.spin()
-
-    @property
-    def calls(self):
-        return self.labeller.calls - self.calls_of_warm_up
-
-    def close(self):
-        assert self.node.stop(10)
-        self.client.close()
-        self.executor.shutdown()
-        rclpy.try_shutdown()
-        self.thread.join()
-
-
-@pytest.fixture
-def start():
-    """Start a system; it is stopped at the end."""
-    systems = []
-
-    def start(*parameters, **options):
-        systems.append(System(*parameters, **options))
-        return systems[-1]
-
-    yield start
-    for system in systems:
-        system.close()
-
-
-def random_points(num=50):
-    return np.random.default_rng(0).uniform(-1, 4, (num, 4)).astype(np.float32)
-
-
-def columns_of(cloud):
-    return read_fields(cloud, [field.name for field in cloud.fields])
+from reldistill_ros.node_run import ended_by_signal, spin
+from reldistill_ros.parameters import DYNAMIC, NodeSettings, limits_of
+from reldistill_ros.segment_node import SegmentNode
 
 
 def test_every_point_comes_back_in_order_with_its_label(start):
@@ -204,12 +149,12 @@ def _message(system):
     return system.client.diagnostics[-1].status[0].message
 
 
-def test_every_parameter_is_described_and_read_only(start):
+def test_every_parameter_is_described_and_read_only_but_those_about_words(start):
     system = start()
-    names = [name for name in system.node._settings.model_dump() if name]
+    names = list(NodeSettings.model_fields)
     for descriptor in system.node.describe_parameters(names):
         assert descriptor.description
-        assert descriptor.read_only
+        assert descriptor.read_only == (descriptor.name not in DYNAMIC)
     assert system.node.describe_parameters(['num_threads'])[0].integer_range[0].to_value == 256
     result = system.node.set_parameters([rclpy.parameter.Parameter('num_threads', value=1)])
     assert not result[0].successful
@@ -220,9 +165,12 @@ def test_the_parameter_file_names_every_parameter_with_its_default_and_range():
     written = yaml.safe_load(text)['/**']['ros__parameters']
     defaults = {name: field.default for name, field in NodeSettings.model_fields.items()}
     assert defaults.pop('bundle') == ''
+    assert not defaults.pop('build_only')  # for a command line; in a file the node would just end
+    defaults |= {name: [''] for name, value in defaults.items() if value == ()}
     assert written == defaults
     assert '# bundle: ' in text
-    for name, field in NodeSettings.model_fields.items():
+    for name in defaults:
+        field = NodeSettings.model_fields[name]
         comment = text.split(f' {name}:')[1]
         for limit in limits_of(field):
             assert f'{field.annotation(limit)}' in comment or limit == 0
@@ -241,6 +189,9 @@ def test_a_parameter_that_the_node_does_not_have_is_named_in_a_warning(start, ca
         (['bundle:=x', 'backend:=magic'], 'backend'),
         (['bundle:=x', 'intensity_max:=-1.0'], 'intensity_max'),
         (['bundle:=x', 'num_threads:=two'], 'num_threads'),
+        (['bundle:=x', 'prompts:=[]'], 'empty list'),
+        (['bundle:=x', 'prompts:=[car, car]'], 'twice'),
+        (['bundle:=x', 'filter_classes:=[unicorn]'], 'unicorn'),
         (
             ['bundle:=x', 'qos_overrides./segment_node/input/pointcloud.subscription.depth:=two'],
             'subscription.depth',
@@ -251,7 +202,7 @@ def test_a_wrong_parameter_is_refused_with_its_name(parameters, words):
     rclpy.init(args=['--ros-args', *(word for p in parameters for word in ('-p', p))])
     try:
         with pytest.raises(InputError, match=words):
-            SegmentNode(lambda settings: HeightLabeller())
+            SegmentNode(lambda settings: HeightLabeller()).autostart()
     finally:
         rclpy.try_shutdown()
 
@@ -268,8 +219,9 @@ def test_a_callback_may_fail_because_ros_has_ended_but_for_no_other_reason(shutd
 
     node.create_timer(0.01, callback)
     try:
-        with nullcontext() if shutdown else pytest.raises(RuntimeError, match='gone'):
-            assert spin(node)
+        expected = nullcontext() if shutdown else pytest.raises(RuntimeError, match='gone')
+        with expected, ended_by_signal():
+            spin(node)
     finally:
         rclpy.try_shutdown()
 
@@ -280,6 +232,6 @@ def test_a_bundle_without_intensity_needs_the_parameter():
     rclpy.init(args=['--ros-args', '-p', 'bundle:=x'])
     try:
         with pytest.raises(InputError, match='intensity_max'):
-            SegmentNode(lambda settings: labeller)
+            SegmentNode(lambda settings: labeller).autostart()
     finally:
         rclpy.try_shutdown()

@@ -35,7 +35,11 @@ def write_bundle(
     (path / bundle.VOCABULARY).write_text(text)
     prompts = np.random.default_rng(0).normal(size=(len(vocabulary.prompts), 16))
     prompts /= np.linalg.norm(prompts, axis=1, keepdims=True)
-    np.savez(path / bundle.TEXT_FEATURES, prompt_embeddings=prompts.astype(np.float32))
+    np.savez(
+        path / bundle.TEXT_FEATURES,
+        prompt_embeddings=prompts.astype(np.float32),
+        embedding_mean=np.zeros(16, np.float32),
+    )
     manifest = bundle.Manifest(
         format_version=bundle.FORMAT_VERSION,
         voxel=VoxelSettings(voxel_size=0.2, point_cloud_range=(-20, -20, -5, 20, 20, 5)),

@@ -39,7 +39,9 @@ def copy(bundle_path, tmp_path):
 def test_the_bundle_records_its_parity_and_its_origin(bundle_path, trained):
     manifest = load_bundle(bundle_path).manifest
     assert {'onnx', 'fused'} <= manifest.parity.keys()
-    for engine, parity in manifest.parity.items():
+    assert manifest.parity['text']['num_texts'] == 3
+    for engine in manifest.parity.keys() - {'text'}:
+        parity = manifest.parity[engine]
         assert parity['max_diff'] < (0.1 if 'bfloat16' in engine else 1e-4)
         assert parity['label_agreement'] > (0.97 if 'bfloat16' in engine else 0.999)
     assert manifest.intensity_max == 1.0
@@ -126,7 +128,7 @@ def test_another_format_version_is_refused_before_anything_else(copy):
     manifest = json.loads((copy / 'manifest.json').read_text())
     (copy / 'student.onnx').write_bytes(b'changed too')
     (copy / 'manifest.json').write_text(json.dumps({**manifest, 'format_version': 99}))
-    with pytest.raises(InputError, match=r'(?s)another format version.*expected: 2.*got: 99'):
+    with pytest.raises(InputError, match=r'(?s)another format version.*expected: 3.*got: 99'):
         load_bundle(copy)
 
 
@@ -147,7 +149,11 @@ def test_a_missing_file_is_refused(copy):
 def test_prompts_that_do_not_fit_the_vocabulary_are_refused(copy):
     from reldistill_ros.core.bundle import sha256_of
 
-    np.savez(copy / 'text_features.npz', prompt_embeddings=np.zeros((2, 16), np.float32))
+    np.savez(
+        copy / 'text_features.npz',
+        prompt_embeddings=np.zeros((2, 16), np.float32),
+        embedding_mean=np.zeros(16, np.float32),
+    )
     manifest = json.loads((copy / 'manifest.json').read_text())
     manifest['files']['text_features.npz'] = sha256_of(copy / 'text_features.npz')
     (copy / 'manifest.json').write_text(json.dumps(manifest))
