@@ -133,12 +133,12 @@ def write_text_graph(
             verbose=False,
         )
     assert program is not None
-    _halve_weights(program.model, ir)
+    halve_weights(program.model, ir)
     program.model.ir_version = IR_VERSION
     ir.save(program.model, path)
 
 
-def _halve_weights(model: Any, ir: Any) -> None:
+def halve_weights(model: Any, ir: Any) -> None:
     """Store large weights in 16 bits; engines cast them back once, when they load the graph."""
     graph = model.graph
     first = graph[0]

@@ -1,0 +1,276 @@
+# Copyright 2026 The reldistill authors. SPDX-License-Identifier: Apache-2.0
+"""The 2D-3D ensemble: what student and cameras say of a point becomes one label.
+
+An opinion of a camera is a distribution over the classes, flatter the less sure it is and the
+older its image. All opinions, of all cameras, that fall into a voxel of the student are averaged:
+what leaks over the outline of an object onto the ground behind is outvoted there. The student
+votes with the class it gave, and its vote counts as much as it deserves: how often it says so
+of points of each class was counted on a drive that it was not taught with. With both
+independent given the true class y, Bayes' rule makes
+
+    log p(y) = camera_weight * log p_camera(y) + student_weight * log P(said | y) + const
+
+and the two weights, near 1 if that were true, are fitted. A class that the counts do not hold
+gets the student's usual habits as its row, so that a student that is blind for it has no veto.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from reldistill_ros.core.bundle import Bundle
+from reldistill_ros.core.compiled import compiled
+from reldistill_ros.core.settings import Settings, VoxelSettings, parse_settings
+from reldistill_ros.core.unknown import same_prompts
+from reldistill_ros.core.vocabulary import IGNORE_INDEX, Vocabulary
+from reldistill_ros.core.zero_shot import Labels
+
+ENSEMBLE = 'ensemble.json'
+COORD_BITS = 21  # three of them in 63 bits
+Probability = Annotated[float, Field(gt=0, le=1)]
+
+
+class StudentHabits(Settings):
+    """How often the student says what.
+
+    Attributes:
+        class_names: K classes of the vocabulary it was counted with.
+        said: (K, K), probability that it says the column's class of a point of the row's.
+        overall: (K,) probability that it says a class of any point.
+    """
+
+    class_names: tuple[str, ...]
+    said: tuple[tuple[Probability, ...], ...]
+    overall: tuple[Probability, ...]
+
+    @model_validator(mode='after')
+    def _square(self) -> StudentHabits:
+        size = len(self.class_names)
+        if any(len(row) != size for row in (self.said, self.overall, *self.said)):
+            raise ValueError(f'said must be {size} x {size} and overall {size} long')
+        return self
+
+
+class EnsembleSettings(Settings):
+    """Content of `ensemble.json`; the defaults trust the cameras where they see a point.
+
+    Attributes:
+        temperature: of the softmax over a camera's class cosines.
+        trust: factor of the confidence that a camera states.
+        half_life: seconds after which an image's opinion is worth half of that. On PandaSet 001,
+            opinions on what may move were right 12 % less often after 0.3 s.
+        camera_weight: see the module.
+        student_weight: see the module.
+        student: None leaves the student out where a camera has an opinion.
+        fitted_on: drives and number of points.
+    """
+
+    temperature: float = Field(default=0.05, gt=0)
+    trust: float = Field(default=0.99, gt=0, lt=1)
+    half_life: float = Field(default=1.5, gt=0)
+    camera_weight: float = Field(default=1.0, gt=0)
+    student_weight: float = Field(default=0.0, ge=0)
+    student: StudentHabits | None = None
+    fitted_on: str = 'nothing'
+
+
+@dataclass(frozen=True, eq=False)
+class CameraView:
+    """What one camera says of the points it sees.
+
+    Attributes:
+        point_indices: (P,) rows of the sweep's points.
+        cosines: (P, M) to each prompt.
+        confidences: (P,) from 0 (no opinion) to 1.
+        age: seconds between image and sweep, either way.
+    """
+
+    point_indices: NDArray[np.int64]
+    cosines: NDArray[np.float32]
+    confidences: NDArray[np.float32]
+    age: float = 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """What all cameras together say.
+
+    Attributes:
+        point_indices: (Q,) rows of the points that some camera sees, in voxels with an opinion.
+        log_probabilities: (Q, K) over the classes.
+    """
+
+    point_indices: NDArray[np.int64]
+    log_probabilities: NDArray[np.float64]
+
+
+class Ensemble:
+    """Fuses sweeps labelled with one set of words; to be made anew when these change.
+
+    Args:
+        settings: weights.
+        vocabulary: the words in use, K classes.
+        known: the vocabulary of the bundle, which `settings` was fitted with.
+        voxel: the student's grid.
+    """
+
+    def __init__(
+        self,
+        settings: EnsembleSettings,
+        vocabulary: Vocabulary,
+        known: Vocabulary,
+        voxel: VoxelSettings,
+    ) -> None:
+        self._settings, self._voxel = settings, voxel
+        self._bounds = class_bounds(vocabulary)
+        self._votes = settings.student_weight * student_votes(settings.student, vocabulary, known)
+        _add_rows(np.zeros((0, 1)), np.zeros(0, np.int64), np.zeros(0, bool), np.zeros((0, 1)))
+
+    def __call__(
+        self, points: NDArray[np.float32], labels: Labels, views: Sequence[CameraView]
+    ) -> Labels:
+        """Label the points again that cameras see; the others keep the student's label.
+
+        Args:
+            points: (N, >=3) in the lidar frame.
+            labels: of the student, (N,); points it has no class for get the cameras'.
+            views: of any number of cameras, in any order; the cosines are to the same words.
+        """
+        evidence = self.evidence(points, views)
+        seen = evidence.point_indices
+        if not len(seen):
+            return labels
+        votes = self._votes[labels.class_ids[seen]]
+        fused = labels_of(self._settings.camera_weight * evidence.log_probabilities + votes)
+        new = Labels(labels.class_ids.copy(), labels.probabilities.copy(), labels.entropies.copy())
+        new.class_ids[seen] = fused.class_ids
+        new.probabilities[seen] = fused.probabilities
+        new.entropies[seen] = fused.entropies
+        return new
+
+    def evidence(self, points: NDArray[np.float32], views: Sequence[CameraView]) -> Evidence:
+        """Average the opinions of all cameras in each voxel; see `__call__`."""
+        num_classes = len(self._bounds)
+        rows = np.concatenate([np.empty(0, np.int64), *(view.point_indices for view in views)])
+        opinions = [distributions(view, self._settings, self._bounds) for view in views]
+        counted = np.concatenate([np.empty(0, bool), *(view.confidences > 0 for view in views)])
+        cells, cell_of = np.unique(self._cells(points[rows, :3]), return_inverse=True)
+        sums = np.zeros((len(cells), num_classes))
+        for start, rows_of in zip(np.cumsum([0, *map(len, opinions)]), opinions):
+            _add_rows(rows_of, cell_of[start : start + len(rows_of)], counted[start:], sums)
+        counts = np.bincount(cell_of[counted], minlength=len(cells))
+        seen, first = np.unique(rows, return_index=True)
+        cell = cell_of[first]
+        seen, cell = seen[counts[cell] > 0], cell[counts[cell] > 0]
+        return Evidence(seen, np.log(sums[cell] / counts[cell, None]))
+
+    def _cells(self, xyz: NDArray[np.float32]) -> NDArray[np.int64]:
+        """One number for each voxel, also outside the student's range, (P,)."""
+        origin = np.array(self._voxel.point_cloud_range[:3])
+        coords = np.floor((xyz - origin) / self._voxel.voxel_size).astype(np.int64)
+        x, y, z = (coords & (1 << COORD_BITS) - 1).T
+        cells: NDArray[np.int64] = (x << 2 * COORD_BITS) | (y << COORD_BITS) | z
+        return cells
+
+
+def open_ensemble(bundle: Bundle, vocabulary: Vocabulary) -> Ensemble:
+    """The ensemble of a bundle for the words in use, with its weights or the usual ones.
+
+    Raises:
+        InputError: `ensemble.json` is not the one that was exported, or not valid.
+    """
+    settings = EnsembleSettings()
+    if bundle.holds(ENSEMBLE):
+        values = json.loads(bundle.read(ENSEMBLE))
+        settings = parse_settings(values, EnsembleSettings, bundle.path / ENSEMBLE)
+    return Ensemble(settings, vocabulary, bundle.vocabulary, bundle.manifest.voxel)
+
+
+def distributions(
+    view: CameraView, settings: EnsembleSettings, bounds: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """A camera's opinions over the classes: their softmax, mixed with ignorance.
+
+    Args:
+        view: P opinions.
+        settings: how sure a camera may be.
+        bounds: (K,), first prompt of each class.
+
+    Returns:
+        (P, K), rows sum to 1.
+    """
+    scores = np.maximum.reduceat(view.cosines, bounds, axis=1) / settings.temperature
+    sure = view.confidences[:, None] * settings.trust * 0.5 ** (view.age / settings.half_life)
+    mixed: NDArray[np.float64] = sure * softmax(scores) + (1 - sure) / scores.shape[1]
+    return mixed
+
+
+def class_bounds(vocabulary: Vocabulary) -> NDArray[np.int64]:
+    """(K,) first prompt of each class."""
+    first: NDArray[np.int64] = np.flatnonzero(np.diff(vocabulary.prompt_classes, prepend=-1))
+    return first
+
+
+def student_votes(
+    habits: StudentHabits | None, vocabulary: Vocabulary, known: Vocabulary
+) -> NDArray[np.float64]:
+    """(256, K): log probability that the student says the row's class of a point of the column's.
+
+    Rows of classes that were not counted are zero: no vote.
+    """
+    votes = np.zeros((IGNORE_INDEX + 1, len(vocabulary.classes)))
+    if habits is None:
+        return votes
+    same = same_prompts(vocabulary, known)
+    index = {name: k for k, name in enumerate(habits.class_names) if name in same}
+    for row, said in enumerate(vocabulary.class_names):
+        if said in index:
+            votes[row] = [
+                habits.said[index[true]][index[said]]
+                if true in index
+                else habits.overall[index[said]]
+                for true in vocabulary.class_names
+            ]
+    votes[votes > 0] = np.log(votes[votes > 0])
+    return votes
+
+
+def softmax(scores: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Over the last axis, in float64."""
+    shifted = np.exp(scores - scores.max(axis=-1, keepdims=True), dtype=np.float64)
+    total: NDArray[np.float64] = shifted / shifted.sum(axis=-1, keepdims=True)
+    return total
+
+
+@compiled()
+def _add_rows(
+    rows: NDArray[np.float64],
+    cell_of: NDArray[np.int64],
+    counted: NDArray[np.bool_],
+    sums: NDArray[np.float64],
+) -> None:
+    """Add each counted row (P, K) to its cell's."""
+    for i in range(len(rows)):
+        if counted[i]:
+            for k in range(rows.shape[1]):
+                sums[cell_of[i], k] += rows[i, k]
+
+
+def labels_of(scores: NDArray[np.float64]) -> Labels:
+    """The best class of scores (P, K) that are log probabilities up to a constant."""
+    probabilities = softmax(scores)
+    best = probabilities.argmax(axis=1)
+    logs = np.log(np.maximum(probabilities, np.finfo(np.float64).tiny))
+    entropies = -(probabilities * logs).sum(axis=1)
+    return Labels(
+        best.astype(np.uint8),
+        probabilities[np.arange(len(best)), best].astype(np.float32),
+        np.maximum(entropies, 0).astype(np.float32),
+    )

@@ -1,0 +1,202 @@
+# Copyright 2026 The reldistill authors. SPDX-License-Identifier: Apache-2.0
+"""The bundle's dense image encoder: an image in, opinions on its pixels out, without torch.
+
+`image_encoder.onnx` scales and normalises the image itself, so that what was checked at export is
+what runs. `image_encoder.json` says what comes out.
+"""
+
+from __future__ import annotations
+
+import json
+from io import BytesIO
+from typing import Any, Literal
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+from pydantic import Field
+
+from reldistill_ros.cameras.opinions import (
+    ClassOpinions,
+    PatchOpinions,
+    PixelOpinions,
+    class_cosines,
+    patch_cosines,
+)
+from reldistill_ros.core.bundle import Bundle
+from reldistill_ros.core.errors import InputError
+from reldistill_ros.core.prompts import unit_rows
+from reldistill_ros.core.settings import Settings, parse_settings
+
+IMAGE_ENCODER = 'image_encoder.onnx'
+IMAGE_ENCODER_SETTINGS = 'image_encoder.json'
+IMAGE_CLASSES = 'image_classes.npz'
+Rgb = tuple[float, float, float]
+
+
+class ImageEncoderSettings(Settings):
+    """What the graph does.
+
+    Attributes:
+        name: network and weights.
+        input_size: height and width in pixels that every image is scaled to.
+        mean: of RGB from 0 to 1, subtracted.
+        std: what is divided by then.
+        patch_size: edge in scaled pixels of what one output cell covers.
+        output: `features` in the text space of the bundle; or logits of `classes`, whose
+            embeddings are in `image_classes.npz`.
+        channels: of the output: C features, or L classes.
+    """
+
+    name: str
+    input_size: tuple[int, int]
+    mean: Rgb
+    std: Rgb
+    patch_size: int = Field(gt=0)
+    output: Literal['features', 'classes']
+    channels: int = Field(gt=0)
+
+
+class ImageEncoder:
+    """Looks at images; one thread may encode while others read what came of earlier images.
+
+    Args:
+        settings: see there.
+        graph: content of `image_encoder.onnx`: `image` (H, W, 3) uint8 RGB of any size to
+            `output` (1, channels, h, w).
+        class_embeddings: (L, C) unit rows, centred as the prompts are, of a network with
+            `classes`; zero rows for those that are no opinion.
+        embedding_mean: (C,), what prompts and features are centred with.
+        num_threads: of one inference.
+
+    Raises:
+        InputError: ONNX Runtime does not take the graph, or the embeddings are not of its
+            classes.
+    """
+
+    def __init__(
+        self,
+        settings: ImageEncoderSettings,
+        graph: bytes,
+        class_embeddings: NDArray[np.float32] | None,
+        *,
+        embedding_mean: NDArray[np.float32],
+        num_threads: int,
+    ) -> None:
+        if settings.output == 'classes':
+            _check_classes(settings, class_embeddings)
+        self.settings = settings
+        self._session = _open_session(graph, num_threads)
+        self._class_embeddings = class_embeddings
+        self._mean = embedding_mean
+
+    def encode(self, image: NDArray[np.uint8]) -> EncodedImage:
+        """Run the network on an image (H, W, 3) RGB: the slow part, without any words.
+
+        Raises:
+            InputError: not such an image.
+        """
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
+            raise InputError(
+                'this is no image for the image encoder',
+                expected='(H, W, 3) uint8',
+                got=f'{image.shape} {image.dtype}',
+            )
+        output = self._session.run(None, {'image': np.ascontiguousarray(image)})[0][0]
+        return EncodedImage(self, image.shape[:2], output)
+
+    def opinions(
+        self, encoded: EncodedImage, prompts: NDArray[np.float32]
+    ) -> PatchOpinions | ClassOpinions:
+        """Compare with prompts (M, C)."""
+        if self._class_embeddings is None:
+            cosines = patch_cosines(encoded.output, self._mean, prompts)
+            return PatchOpinions(encoded.image_size, cosines)
+        classes, confidences = most_likely(encoded.output)
+        cosines, known = class_cosines(self._class_embeddings, prompts)
+        return ClassOpinions(encoded.image_size, classes, confidences, cosines, known)
+
+
+class EncodedImage:
+    """What the network made of one image, to be compared with any words.
+
+    Args:
+        encoder: which network.
+        image_size: H, W.
+        output: (channels, h, w).
+    """
+
+    def __init__(
+        self, encoder: ImageEncoder, image_size: tuple[int, ...], output: NDArray[np.float32]
+    ) -> None:
+        self.image_size = (image_size[0], image_size[1])
+        self.output = output
+        self._encoder = encoder
+        self._last: tuple[NDArray[np.float32], PixelOpinions] | None = None
+
+    def opinions(self, prompts: NDArray[np.float32]) -> PixelOpinions:
+        """Opinions in terms of prompts (M, C); kept while the array is the same one."""
+        last = self._last
+        if last is None or last[0] is not prompts:
+            last = self._last = (prompts, self._encoder.opinions(self, prompts))
+        return last[1]
+
+
+def load_image_encoder(bundle: Bundle, num_threads: int) -> ImageEncoder | None:
+    """The image encoder of a bundle, None where it carries none.
+
+    Raises:
+        InputError: a file is missing, or not the one that was exported, or not valid.
+    """
+    if not bundle.holds(IMAGE_ENCODER):
+        return None
+    settings = parse_settings(
+        json.loads(bundle.read(IMAGE_ENCODER_SETTINGS)),
+        ImageEncoderSettings,
+        bundle.path / IMAGE_ENCODER_SETTINGS,
+    )
+    embeddings = None
+    if settings.output == 'classes':
+        with np.load(BytesIO(bundle.read(IMAGE_CLASSES)), allow_pickle=False) as classes:
+            embeddings = classes['embeddings']
+    return ImageEncoder(
+        settings,
+        bundle.read(IMAGE_ENCODER),
+        embeddings,
+        embedding_mean=bundle.embedding_mean,
+        num_threads=num_threads,
+    )
+
+
+def most_likely(logits: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Class maps of logits (L, h, w): the best class (h, w) and its probability times 255."""
+    best = logits.argmax(axis=0)
+    totals = np.exp(logits - logits.max(axis=0)).sum(axis=0)
+    return best.astype(np.uint8), np.rint(255 / totals).astype(np.uint8)
+
+
+def _check_classes(settings: ImageEncoderSettings, embeddings: NDArray[np.float32] | None) -> None:
+    got = None if embeddings is None else embeddings.shape
+    rows = 0 if embeddings is None else len(unit_rows(embeddings))
+    if rows != settings.channels or rows > 255:
+        raise InputError(
+            'the embeddings do not belong to the classes of the image encoder',
+            where=IMAGE_CLASSES,
+            expected=f'{settings.channels} rows, at most 255',
+            got=got,
+            fix='export again',
+        )
+
+
+def _open_session(graph: bytes, num_threads: int) -> Any:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = num_threads
+    options.inter_op_num_threads = 1
+    # threads that wait must not take the cores that label the next sweep
+    options.add_session_config_entry('session.intra_op.allow_spinning', '0')
+    try:
+        return onnxruntime.InferenceSession(graph, options, providers=['CPUExecutionProvider'])
+    except Exception as error:  # onnxruntime's errors share no base of their own
+        raise InputError(
+            'ONNX Runtime does not take the image encoder', where=IMAGE_ENCODER, got=error
+        ) from error
