@@ -22,6 +22,7 @@ from trainer.compare_statistics import (
 )
 from trainer.compare_table import markdown
 from trainer.provenance import provenance
+from trainer.structure_measures import MEASURES
 
 RESULTS_FILE, TABLE_FILE = 'results.json', 'table.md'
 
@@ -91,7 +92,8 @@ def _columns(job: Job) -> Iterator[tuple[str, float | None]]:
     values, protocol = _read(job), job.labels['protocol']
     if job.kind == 'structure':
         prefix = '' if protocol == 'structure' else f'{protocol}.'
-        yield from ((f'{prefix}{measure}', value) for measure, value in _numbers(values))
+        known = [measure for measure in MEASURES if measure in values]
+        yield from ((f'{prefix}{measure}', values[measure]) for measure in known)
     elif job.kind == 'few_shot':
         yield protocol, values['miou']
     else:

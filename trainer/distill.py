@@ -149,7 +149,7 @@ def embed(student: Student, batch: Batch, rows: Tensor, device: torch.device) ->
         features = student.backbone(
             torch.from_numpy(batch.feats).to(device), fastest_maps(batch.maps, device)
         )
-        embeddings = student.head(features[rows.to(device)])
+        embeddings = student.head(features.index_select(0, rows.to(device)))
     return normalize(embeddings.float(), dim=1)
 
 

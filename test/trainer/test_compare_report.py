@@ -38,7 +38,7 @@ def write_result(job):
             'corruptions': {'fog': {'1': miou - 0.1, '2': miou - 0.3}},
         },
         'few_shot': {'protocol': 'few_shot_1', 'miou': miou / 2},
-        'structure': {'cross_gap': 1 - miou, 'tolerance_2d': None},
+        'structure': {'cross_gap': 1 - miou, 'tolerance_2d': None, 'pairs': 9, 'seed': 0},
     }
     if job.kind != 'prepare':
         job.result.write_text(json.dumps(values.get(job.kind, 0)))
@@ -80,6 +80,7 @@ def test_the_rows_hold_mean_and_deviation_of_every_protocol(comparison):
 
 def test_structure_significance_and_correlations_are_told(comparison):
     results = report(comparison)
+    assert {row['measure'] for row in results['structure']} == {'cross_gap'}  # not pairs, seed
     gap = row_of(results['structure'], loss='similarity')
     assert (gap['measure'], gap['mean']) == ('cross_gap', pytest.approx(0.55))
     test = row_of(results['significance'], loss='similarity', protocol='zero_shot')
