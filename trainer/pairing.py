@@ -7,7 +7,7 @@ over the images, for checking a calibration by eye.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sized
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -18,7 +18,7 @@ from scipy.ndimage import minimum_filter
 
 from reldistill_ros.core.errors import InputError, run_command
 from reldistill_ros.core.settings import Settings
-from trainer.datasets.sample import CameraImage, Dataset, Sample
+from trainer.datasets.sample import CameraImage, Sample
 from trainer.datasets.transforms import apply
 
 SWEEPS_TO_CHECK = 5  # of a drive
@@ -132,14 +132,10 @@ def find_hidden(
     return hidden
 
 
-def check_calibration(dataset: Dataset, settings: PairingSettings) -> None:
-    """Reject a drive with a camera that sees no point in any of a few sweeps all over the drive.
-
-    Raises:
-        InputError: the calibration of a camera cannot be right.
-    """
+def sweeps_to_check(dataset: Sized) -> list[int]:
+    """A few sweeps all over a drive."""
     spread = np.linspace(0, len(dataset) - 1, min(SWEEPS_TO_CHECK, len(dataset)))
-    check_projects((dataset[int(index)] for index in spread), settings)
+    return [int(index) for index in spread]
 
 
 def check_projects(samples: Iterable[Sample], settings: PairingSettings) -> None:
