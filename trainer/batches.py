@@ -17,6 +17,7 @@ from reldistill_ros.core.kernel_maps import KernelMaps, build_kernel_maps, conca
 from reldistill_ros.core.voxels import voxelise
 from trainer.augment import augment_image, augment_points
 from trainer.datasets.sample import CameraImage, Dataset, Sample
+from trainer.missing import READ_ERRORS, Unreadable
 from trainer.pairing import pair_points
 from trainer.settings import RunSettings
 from trainer.superpixels import MOST_SEGMENTS, Superpixels, segments_at
@@ -38,6 +39,7 @@ class Batch:
         voxel_rows: (P,) voxel of each pair, image after image.
         segments: (P,) int64 superpixel of each pair, no id in two images; None where the pairs
             were prepared without.
+        unreadable: sweeps that the batch lacks because they cannot be read.
     """
 
     sample_ids: tuple[str, ...]
@@ -47,6 +49,7 @@ class Batch:
     pixels: tuple[NDArray[np.float32], ...]
     voxel_rows: NDArray[np.int64]
     segments: NDArray[np.int64] | None = None
+    unreadable: tuple[Unreadable, ...] = ()
 
 
 class TrainingSweeps(TorchDataset[Batch]):
@@ -54,7 +57,8 @@ class TrainingSweeps(TorchDataset[Batch]):
 
     With `balance_drives` an epoch goes several times through the shorter drives, so that each
     drive counts about the same. A draw depends on seed, epoch and index alone, so a resumed run
-    sees what an uninterrupted one would, whatever the number of workers.
+    sees what an uninterrupted one would, whatever the number of workers. A sweep that cannot be
+    read gives an empty batch that says so: what it means, the training process decides.
     """
 
     def __init__(
@@ -85,7 +89,12 @@ class TrainingSweeps(TorchDataset[Batch]):
     def __getitem__(self, draw: Draw) -> Batch:
         epoch, index = draw
         rng = np.random.default_rng([self._settings.seed, epoch, index])
-        return prepare_sweep(self.sample(index), self._settings, rng, self._superpixels)
+        try:
+            sample = self.sample(index)
+        except READ_ERRORS as error:
+            dataset, position = self._index[index]
+            return empty_batch([Unreadable(self._datasets[dataset].sample_ids[position], error)])
+        return prepare_sweep(sample, self._settings, rng, self._superpixels)
 
 
 def prepare_sweep(
@@ -142,8 +151,17 @@ def _draw_pairs(
     return [chosen[(chosen >= a) & (chosen < b)] - a for a, b in pairwise(starts)]
 
 
+def empty_batch(unreadable: Sequence[Unreadable]) -> Batch:
+    """A batch of sweeps none of which can be read."""
+    return Batch((), np.zeros((0, 0), np.float32), (), (), (), NO_ROWS, None, tuple(unreadable))
+
+
 def collate(sweeps: Sequence[Batch]) -> Batch:
     """Stack sweeps into a batch."""
+    unreadable = tuple(entry for sweep in sweeps for entry in sweep.unreadable)
+    sweeps = [sweep for sweep in sweeps if sweep.sample_ids]
+    if not sweeps:
+        return empty_batch(unreadable)
     starts = np.cumsum([0, *(len(sweep.feats) for sweep in sweeps)])
     return Batch(
         tuple(name for sweep in sweeps for name in sweep.sample_ids),
@@ -153,6 +171,7 @@ def collate(sweeps: Sequence[Batch]) -> Batch:
         tuple(pixels for sweep in sweeps for pixels in sweep.pixels),
         np.concatenate([sweep.voxel_rows + start for sweep, start in zip(sweeps, starts)]),
         _stack_segments(sweeps),
+        unreadable,
     )
 
 

@@ -15,7 +15,7 @@ PATIENCE = 50
 
 def total_variance(features: Tensor) -> float:
     """`1 - ||mean||^2` of unit rows (N, C): 0 where all are equal, near 1 where they spread."""
-    return 1 - features.double().mean(dim=0).square().sum().item()
+    return 1 - features.mean(dim=0).double().square().sum().item()
 
 
 @dataclass

@@ -33,8 +33,9 @@ from trainer.losses import (
     tolerant_contrastive_loss,
 )
 from trainer.metrics_log import MetricsLog
+from trainer.missing import MissingSweeps
 from trainer.optimiser import make_optimiser, set_learning_rate
-from trainer.pairing import check_calibration
+from trainer.pairing import check_projects, sweeps_to_check
 from trainer.run import Run, create_run, differing_keys, resume_run
 from trainer.settings import (
     ContrastiveSettings,
@@ -55,8 +56,14 @@ from trainer.supervision import (
 )
 
 
-def distill(run: Run, resume: bool, stop: StopRequest) -> None:
+def distill(run: Run, resume: bool, stop: StopRequest, allow_missing: int = 0) -> None:
     """Train a run's student from its start, or from its checkpoint, to its end.
+
+    Args:
+        run: with its settings.
+        resume: whether to go on from the checkpoint.
+        stop: asked after every step.
+        allow_missing: how many sweeps may be unreadable.
 
     Raises:
         InputError: bad data, no pairs, a loss that is not finite, or a collapsed student.
@@ -67,8 +74,9 @@ def distill(run: Run, resume: bool, stop: StopRequest) -> None:
     encoder = run.build_encoder()
     teacher = run.build_teacher(encoder)
     datasets = run.open_training()
+    missing = MissingSweeps(allow_missing, run.folder)
     for dataset in datasets:
-        check_calibration(dataset, settings.pairing)
+        check_projects(missing.read(dataset, sweeps_to_check(dataset)), settings.pairing)
     sweeps = TrainingSweeps(datasets, settings, find_superpixels(run))
     student = run.new_student(teacher.embedding_size).to(device).train()
     optimiser = make_optimiser(student, settings.optimiser)
@@ -78,12 +86,13 @@ def distill(run: Run, resume: bool, stop: StopRequest) -> None:
     if resume:
         mean, progress = restore(run.checkpoint, student, optimiser, fingerprint)
     else:
-        mean, progress = measure_teacher(run, teacher, sweeps), Progress(fingerprint)
+        mean, progress = measure_teacher(run, teacher, sweeps, missing), Progress(fingerprint)
     guard = CollapseGuard(math.ceil(settings.optimiser.warmup * total), progress.low_steps)
     batches = load_batches(sweeps, settings, progress.step)
     bar = tqdm(batches, total=total, initial=progress.step, unit='step', desc='distil')
     with closing(MetricsLog(run.folder, progress.step)) as log:
         for step, batch in enumerate(bar, progress.step):
+            missing.note(batch.unreadable)
             lr = set_learning_rate(optimiser, settings.optimiser, step / total)
             candidates = teacher_features(teacher, batch, mean)
             target, rows, segments = draw_pairs(candidates, settings, step)
@@ -113,6 +122,8 @@ def distill(run: Run, resume: bool, stop: StopRequest) -> None:
                 raise StoppedError(progress.step, total)
     if progress.skipped:
         print(f'{progress.skipped} of {total} batches had no pairs and were left out')
+    if missing.reasons:
+        print(f'{len(missing.reasons)} sweeps could not be read and were left out')
 
 
 def find_superpixels(run: Run) -> Superpixels | None:
@@ -138,7 +149,7 @@ def embed(student: Student, batch: Batch, rows: Tensor, device: torch.device) ->
         features = student.backbone(
             torch.from_numpy(batch.feats).to(device), fastest_maps(batch.maps, device)
         )
-        embeddings = student.head(features[rows.to(device)])
+        embeddings = student.head(features.index_select(0, rows.to(device)))
     return normalize(embeddings.float(), dim=1)
 
 
@@ -233,6 +244,14 @@ def main() -> None:
         'the recorded one with --resume',
     )
     parser.add_argument('--resume', action='store_true', help='continue the run in --out')
+    parser.add_argument(
+        '--allow-missing',
+        type=int,
+        default=0,
+        metavar='N',
+        help='leave out up to N sweeps that cannot be read, and list them in missing.json; '
+        'by default the first one ends the run',
+    )
     arguments = parser.parse_args()
     if arguments.resume:
         run = resume_run(arguments.settings, arguments.out, arguments.data)
@@ -240,7 +259,7 @@ def main() -> None:
         run = create_run(arguments.settings, arguments.out, arguments.data)
     with stop_on_signal() as stop:
         try:
-            distill(run, arguments.resume, stop)
+            distill(run, arguments.resume, stop, arguments.allow_missing)
         except StoppedError as stopped:
             print(stopped, file=sys.stderr)
             sys.exit(128 + stop.signal_number)

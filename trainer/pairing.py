@@ -7,7 +7,7 @@ over the images, for checking a calibration by eye.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sized
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ from reldistill_ros.cameras import visibility
 from reldistill_ros.cameras.visibility import PairingSettings as PairingSettings
 from reldistill_ros.cameras.visibility import Pairs, PinholeCamera
 from reldistill_ros.core.errors import InputError, run_command
-from trainer.datasets.sample import CameraImage, Dataset, Sample
+from trainer.datasets.sample import CameraImage, Sample
 
 SWEEPS_TO_CHECK = 5  # of a drive
 
@@ -46,14 +46,10 @@ def pinhole_camera(image: CameraImage) -> PinholeCamera:
     return PinholeCamera((height, width), image.intrinsics, image.camera_from_lidar)
 
 
-def check_calibration(dataset: Dataset, settings: PairingSettings) -> None:
-    """Reject a drive with a camera that sees no point in any of a few sweeps all over the drive.
-
-    Raises:
-        InputError: the calibration of a camera cannot be right.
-    """
+def sweeps_to_check(dataset: Sized) -> list[int]:
+    """A few sweeps all over a drive."""
     spread = np.linspace(0, len(dataset) - 1, min(SWEEPS_TO_CHECK, len(dataset)))
-    check_projects((dataset[int(index)] for index in spread), settings)
+    return [int(index) for index in spread]
 
 
 def check_projects(samples: Iterable[Sample], settings: PairingSettings) -> None:

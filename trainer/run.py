@@ -26,12 +26,8 @@ from trainer.datasets.open import open_dataset
 from trainer.datasets.sample import Dataset
 from trainer.provenance import provenance
 from trainer.settings import RunSettings
-from trainer.teachers.build import (
-    LabelMapSettings,
-    build_teacher,
-    build_text_encoder,
-    find_vocabulary,
-)
+from trainer.teachers.build import build_teacher, build_text_encoder, find_vocabulary
+from trainer.teachers.settings import VocabularyTeacherSettings
 from trainer.teachers.teacher import Teacher
 from trainer.text import TextEncoder
 
@@ -73,7 +69,7 @@ class Run:
             'text encoder': encoder.name if encoder else 'none',
             'teacher': teacher.name,
         }
-        if isinstance(self.settings.teacher, LabelMapSettings):
+        if (self.folder / TEACHER_VOCABULARY).is_file():
             parts['vocabulary of the teacher'] = sha256_of(self.folder / TEACHER_VOCABULARY)
         return parts
 
@@ -85,8 +81,8 @@ class Run:
     def build_teacher(self, encoder: TextEncoder | None) -> Teacher:
         """Build the teacher; a 2D network's classes are those copied into the folder."""
         settings = self.settings.teacher
-        if isinstance(settings, LabelMapSettings):
-            path = (self.folder / TEACHER_VOCABULARY).resolve()
+        path = (self.folder / TEACHER_VOCABULARY).resolve()
+        if isinstance(settings, VocabularyTeacherSettings) and settings.vocabulary is not None:
             settings = settings.model_copy(update={'vocabulary': path})
         return build_teacher(settings, encoder, self.data_root)
 
@@ -257,8 +253,9 @@ def load_trained(run: Run) -> TrainedRun:
 def _find_vocabularies(settings: RunSettings, data_root: Path) -> dict[str, Path]:
     """The vocabularies to copy into the run folder, checked, by their names there."""
     wanted = {VOCABULARY: settings.vocabulary}
-    if isinstance(settings.teacher, LabelMapSettings):
-        wanted[TEACHER_VOCABULARY] = settings.teacher.vocabulary
+    teacher = settings.teacher
+    if isinstance(teacher, VocabularyTeacherSettings) and teacher.vocabulary is not None:
+        wanted[TEACHER_VOCABULARY] = teacher.vocabulary
     found = {name: find_vocabulary(path, data_root) for name, path in wanted.items()}
     for path in found.values():
         load_settings(path, Vocabulary)

@@ -13,7 +13,12 @@ from trainer.augment import AugmentSettings
 from trainer.datasets.open import DatasetSettings
 from trainer.pairing import PairingSettings
 from trainer.superpixels import SuperpixelSettings
-from trainer.teachers.build import FeatureTeacherSettings, TeacherSettings, TextEncoderSettings
+from trainer.teachers.settings import (
+    FeatureTeacherSettings,
+    GridTeacherSettings,
+    TeacherSettings,
+    TextEncoderSettings,
+)
 
 CANDIDATES_PER_PAIR = 4
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -144,13 +149,16 @@ class RunSettings(Settings):
         if not isinstance(self.teacher, FeatureTeacherSettings):
             if self.text is None:
                 raise ValueError(f'a teacher of kind {self.teacher.kind} needs `text`')
-            return self
-        if self.text is not None:
+        elif self.text is not None:
             raise ValueError(
                 f'a teacher of kind {self.teacher.kind} knows no words: remove `text`'
             )
+        return self
+
+    @model_validator(mode='after')
+    def _kept_features_fit(self) -> RunSettings:
         varies = self.augment.crop < 1 or self.augment.flip_image
-        if self.teacher.cache and varies:
+        if isinstance(self.teacher, GridTeacherSettings) and self.teacher.cache and varies:
             raise ValueError(
                 'kept features serve unchanged images: set augment.crop: 1 and '
                 'augment.flip_image: false, or remove teacher.cache'

@@ -4,12 +4,17 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from reldistill_ros.core.errors import InputError
 from trainer.choose_drive import add_drive_arguments, choose, choose_drive
+from trainer.datasets.sample import CameraImage
 from trainer.overlay import draw_overlay, write_png
-from trainer.pairing import check_projects, find_hidden, project
+from trainer.pairing import PairingSettings, check_projects, find_hidden, project
 
 
 def main() -> None:
@@ -26,12 +31,34 @@ def main() -> None:
     if not sample.images:
         raise InputError('the sweep has no image', where=sample.sample_id)
     check_projects([sample], drive.pairing)
-    pictures = []
-    for image in sample.images:
-        candidates = project(sample.points, image, drive.pairing)
-        hidden = find_hidden(candidates, image, drive.pairing)
-        visible = candidates.select(~hidden)
-        hidden_pixels = candidates.pixels[hidden]
-        pictures.append(draw_overlay(image.image, visible.pixels, visible.depths, hidden_pixels))
-        print(f'{image.image_id}: {len(visible)} pairs, {len(hidden_pixels)} points hidden')
-    write_png(pictures, arguments.out)
+    drawn = [draw_pairs(sample.points, image, drive.pairing) for image in sample.images]
+    for image, pairs in zip(sample.images, drawn):
+        print(f'{image.image_id}: {pairs.num_visible} pairs, {pairs.num_hidden} points hidden')
+    write_png([pairs.picture for pairs in drawn], arguments.out)
+
+
+@dataclass(frozen=True)
+class DrawnPairs:
+    """The pairs of one image.
+
+    Attributes:
+        picture: (H, W, 3) RGB, see `draw_overlay`.
+        num_visible: pairs.
+        num_hidden: points in the image that the camera does not see.
+    """
+
+    picture: NDArray[np.uint8]
+    num_visible: int
+    num_hidden: int
+
+
+def draw_pairs(
+    points: NDArray[np.float32], image: CameraImage, settings: PairingSettings
+) -> DrawnPairs:
+    """Draw the points (N, 4) of a sweep over one of its images."""
+    candidates = project(points, image, settings)
+    hidden = find_hidden(candidates, image, settings)
+    visible = candidates.select(~hidden)
+    hidden_pixels = candidates.pixels[hidden]
+    picture = draw_overlay(image.image, visible.pixels, visible.depths, hidden_pixels)
+    return DrawnPairs(picture, len(visible), len(hidden_pixels))

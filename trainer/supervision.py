@@ -18,6 +18,7 @@ from reldistill_ros.core.prompts import center
 from trainer.batches import Batch, TrainingSweeps
 from trainer.blockwise import count_votes
 from trainer.losses import SAME_KIND
+from trainer.missing import MissingSweeps
 from trainer.run import Run
 from trainer.teachers.teacher import Teacher
 
@@ -92,7 +93,9 @@ def draw_balanced(features: Tensor, num: int, balance: float, rng: np.random.Gen
     return torch.from_numpy(np.sort(chosen))
 
 
-def measure_teacher(run: Run, teacher: Teacher, sweeps: TrainingSweeps) -> NDArray[np.float32]:
+def measure_teacher(
+    run: Run, teacher: Teacher, sweeps: TrainingSweeps, missing: MissingSweeps
+) -> NDArray[np.float32]:
     """The mean to subtract (C,), zeros where the run does not centre.
 
     Real text spaces are narrow cones: the spread of the teacher's relations, before and after
@@ -108,6 +111,7 @@ def measure_teacher(run: Run, teacher: Teacher, sweeps: TrainingSweeps) -> NDArr
     skipped: list[str] = []
     for index in order[:SWEEPS_FOR_STATISTICS]:
         sweep = sweeps[0, index]
+        missing.note(sweep.unreadable)
         features = teacher_features(teacher, sweep, zeros).features.numpy()
         if len(features) < FEWEST_PAIRS:
             skipped.extend(sweep.sample_ids)

@@ -93,8 +93,13 @@ def center(embeddings: NDArray[np.float32], mean: NDArray[np.float32]) -> NDArra
             expected=f'shape {embeddings.shape[-1:]}',
             got=mean.shape,
         )
-    known = np.any(embeddings != 0, axis=-1, keepdims=True)
-    return unit_rows(np.where(known, np.asarray(embeddings, dtype=np.float64) - mean, 0.0))
+    known = embeddings.any(axis=-1)
+    rows = np.asarray(embeddings, np.float32) - mean.astype(np.float32)
+    lengths = np.sqrt(np.einsum('...c,...c->...', rows, rows))
+    scale = np.zeros_like(lengths)
+    np.divide(1, lengths, out=scale, where=known & ~(lengths < SHORTEST_ROW))
+    rows *= scale[..., None]
+    return rows
 
 
 def check_directions(prompts: Sequence[str], rows: NDArray[np.float32]) -> None:

@@ -190,6 +190,7 @@ def test_a_cloud_without_intensity_gets_zeros():
         ('time', np.array([0, 0.05], np.float32)),
         ('timestamp', np.array([1_700_000_000, 1_700_000_000.05])),
         ('timestamp', np.array([1_700_000_000e9, 1_700_000_000.05e9])),
+        ('timestamp', np.array([1_700_000_000e6, 1_700_000_000.05e6])),
     ],
 )
 def test_times_of_the_usual_drivers_become_seconds_after_the_stamp(name: str, times: np.ndarray):
@@ -197,6 +198,27 @@ def test_times_of_the_usual_drivers_become_seconds_after_the_stamp(name: str, ti
     seconds = read_times(make_cloud(columns))
     assert seconds.dtype == np.float32
     np.testing.assert_allclose(seconds, [0, 0.05], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ('unit', 'times'),
+    [
+        ('s', np.array([0, 0.05], np.float32)),
+        ('ms', np.array([0, 50], np.uint16)),
+        ('us', np.array([0, 50_000], np.float32)),
+        ('us', np.array([0, 50_000], np.uint32)),
+        ('ns', np.array([0, 50_000_000], np.float64)),
+        ('us', np.array([1_700_000_000e6, 1_700_000_000.05e6])),
+    ],
+)
+def test_drivers_with_another_unit_can_be_read(unit: str, times: np.ndarray):
+    seconds = read_times(make_cloud({**xyzi(2), 't': times}), unit)
+    np.testing.assert_allclose(seconds, [0, 0.05], atol=1e-6)
+
+
+def test_nanoseconds_longer_than_a_sweep_are_no_date():
+    times = np.array([0, 4_000_000_000], np.uint32)
+    np.testing.assert_allclose(read_times(make_cloud({**xyzi(2), 't': times})), [0, 4])
 
 
 def test_a_cloud_without_times_gets_zeros():

@@ -93,6 +93,8 @@ class FakeEncoder:
 
 def load_for(seconds: float) -> HeightLabeller:
     """A model that takes long to load, in a call that no signal interrupts."""
+    if seconds:
+        print('loading', flush=True)
     time.sleep(seconds)
     return HeightLabeller(float(os.environ.get('FAKE_NODE_DELAY', '0')))
 

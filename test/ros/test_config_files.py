@@ -70,8 +70,7 @@ def test_the_layouts_can_be_read():
     assert cloud['Color Transformer'] == 'RGB8'
 
 
-@pytest.mark.skipif(not PRESETS, reason='there are no topic presets in config/topics')
 @pytest.mark.parametrize('path', PRESETS, ids=lambda path: path.stem)
-def test_every_topic_preset_names_the_topic_of_the_clouds(path):
-    topic = yaml.safe_load(path.read_text(encoding='utf-8'))['lidar_topic']
-    assert topic.startswith('/')
+def test_every_topic_preset_names_topics_of_clouds(path):
+    topics = yaml.safe_load(path.read_text(encoding='utf-8'))['lidar_topics']
+    assert all(topic.startswith('/') for topic in topics)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+import torch.nn.functional as F
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 from safetensors.torch import save_file
@@ -25,11 +27,12 @@ from trainer.datasets.sample import CameraImage
 from trainer.run import load_trained
 from trainer.settings import RunSettings
 from trainer.structure import examine
-from trainer.teachers import feature_cache
-from trainer.teachers.build import TeacherSettings, build_teacher
-from trainer.teachers.dino import DinoNetwork, load_dino
-from trainer.teachers.onnx_features import find_graph
+from trainer.teachers.build import build_teacher
+from trainer.teachers.dino import DinoNetwork, _check_model, load_dino
+from trainer.teachers.grids import ImageGrids
+from trainer.teachers.onnx_session import find_graph
 from trainer.teachers.patches import PatchTeacher
+from trainer.teachers.settings import TeacherSettings
 from trainer.torchvision_ops import make_torchvision_importable
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -199,49 +202,6 @@ def test_a_graph_of_one_size_says_so(folder):
         build(folder)
 
 
-# --- kept features -----------------------------------------------------------------------------
-
-
-def test_kept_features_are_those_that_are_computed_and_cost_no_second_look(folder, monkeypatch):
-    image = camera_image(noise(24, 40))
-    plain = build(folder)(image).patches
-    first = build(folder, cache='kept')(image).patches
-    teacher = build(folder, cache='kept')
-    monkeypatch.setattr(PatchTeacher, '_compute', None)  # calling it would fail
-    assert torch.equal(teacher(image).patches, plain)
-    assert torch.equal(first, plain)
-    assert len(list((folder / 'kept').iterdir())) == 1
-
-
-def test_each_image_and_each_teacher_keeps_its_own(folder):
-    for size in (24, 28):
-        for seed in (0, 1):
-            build(folder, cache='kept', input_size=size)(camera_image(noise(24, 40, seed)))
-    assert len(list((folder / 'kept').iterdir())) == 4
-    # the same bytes in another shape are another image
-    build(folder, cache='kept')(camera_image(noise(24, 40).reshape(40, 24, 3)))
-    assert len(list((folder / 'kept').iterdir())) == 5
-
-
-def test_a_broken_file_is_named_and_a_failed_write_leaves_none(folder, monkeypatch):
-    image = camera_image(noise(24, 40))
-
-    def fail(tensors, path):
-        Path(path).write_bytes(b'half')
-        raise OSError('disk full')
-
-    with monkeypatch.context() as patch:
-        patch.setattr(feature_cache, 'save_file', fail)
-        with pytest.raises(OSError, match='disk full'):
-            build(folder, cache='kept')(image)
-    assert not list((folder / 'kept').glob('[!.]*'))
-    build(folder, cache='kept')(image)
-    (kept,) = (folder / 'kept').glob('[!.]*')
-    kept.write_bytes(b'half')
-    with pytest.raises(InputError, match=rf'(?s){kept.name}.*remove the file'):
-        build(folder, cache='kept')(image)
-
-
 # --- timm --------------------------------------------------------------------------------------
 
 
@@ -270,24 +230,44 @@ def test_patch_features_are_the_final_tokens_in_the_order_of_the_image(tiny_dino
     network = DinoNetwork(tiny_dino, 'tiny')
     pixels = torch.randn(1, 3, 28, 42, generator=torch.Generator().manual_seed(1))
     features = network(pixels)
-    tokens = tiny_dino.forward_features(pixels)
+    tokens = F.normalize(tiny_dino.forward_features(pixels), dim=-1)
     assert (network.patch_size, network.embedding_size) == (14, 32)
     assert network.mean == (0.485, 0.456, 0.406)
     assert features.shape == (1, 32, 2, 3)
-    assert torch.equal(features[0, :, 1, 2], tokens[0, 1 + 5])
+    torch.testing.assert_close(features[0, :, 1, 2], tokens[0, 1 + 5])
     changed = pixels.clone()
     changed[..., 14:, 28:] = 0
     moved = (network(changed) - features).norm(dim=1)[0]
     assert moved.argmax() == 5
 
 
+def test_dinov3_names_are_known_and_its_registers_are_left_out(timm):
+    """The architecture of timm's DINOv3, tiny: rotary positions, a class token, four registers."""
+    names = timm.list_models('vit_*dinov3')
+    assert 'vit_small_patch16_dinov3' in names
+    for name in names:
+        _check_model(timm, f'{name}.lvd1689m')
+    torch.manual_seed(0)
+    small = {'embed_dim': 32, 'depth': 2, 'num_heads': 2}
+    model = timm.create_model(
+        'vit_small_patch16_dinov3', num_classes=0, dynamic_img_size=True, **small
+    )
+    network = DinoNetwork(model, 'dinov3')
+    pixels = torch.randn(2, 3, 32, 80, generator=torch.Generator().manual_seed(1))
+    features = network(pixels)
+    tokens = F.normalize(model.forward_features(pixels), dim=-1)
+    assert (network.patch_size, tokens.shape[1]) == (16, 5 + 10)
+    assert features.shape == (2, 32, 2, 5)
+    torch.testing.assert_close(features[1, :, 1, 4], tokens[1, 14])
+
+
 def test_a_transformer_is_a_teacher_of_images_of_any_shape(tiny_dino):
-    teacher = PatchTeacher(DinoNetwork(tiny_dino, 'tiny'), size=28)
+    teacher = PatchTeacher(ImageGrids(DinoNetwork(tiny_dino, 'tiny'), size=28))
     dense = teacher(camera_image(noise(50, 100)))
     rows = dense.at(np.array([[0.0, 0.0], [99, 49], [100, 49]]))
     assert dense.patches.shape == (1, 32, 2, 4)
     np.testing.assert_allclose(np.linalg.norm(rows, axis=1), [1, 1, 0], atol=1e-5)
-    assert teacher.name == 'dino/tiny/28'
+    assert re.fullmatch('dino/tiny@[0-9a-f]{12}/28', teacher.name)
 
 
 def test_weights_come_from_a_file(timm, tmp_path):
@@ -300,7 +280,7 @@ def test_weights_come_from_a_file(timm, tmp_path):
     network = load_dino('test_vit', tmp_path / 'vit.safetensors', device='cpu')
     pixels = torch.randn(1, 3, 32, 32)
     expected = model.forward_features(pixels)[0, 1:].T.reshape(1, 64, 2, 2)
-    torch.testing.assert_close(network(pixels), expected)
+    torch.testing.assert_close(network(pixels), F.normalize(expected, dim=1))
     assert teacher.name.startswith('dino/test_vit@')
     assert teacher.embedding_size == 64
 
@@ -346,7 +326,7 @@ def test_a_run_without_words_is_distilled_measured_and_resumed(tiny, monkeypatch
     run = train(tiny, 'run')
     curve = losses(tiny / 'run')
     assert np.mean(curve[-4:]) < 0.8 * np.mean(curve[:4])
-    assert len(list((tiny / 'kept').iterdir())) == 5
+    assert len(list((tiny / 'kept').rglob('*.safetensors'))) == 5
     found = examine(run, run.open_training(), tiny / 'structure')
     assert found['modality_gap'] < 1
     assert found['tolerance_3d'] is None

@@ -72,6 +72,51 @@ def test_pixels_are_those_of_the_projection_formula(drive):
     np.testing.assert_allclose(pairs.depths, homogeneous[:, 2], rtol=1e-6)
 
 
+def test_all_four_cameras_are_read_each_with_its_own_projection(drive):
+    lines = 'R_rect_00: 1 0 0 0 1 0 0 0 1\n'
+    for number in range(4):
+        lines += f'S_rect_0{number}: 64 48\n'
+        lines += f'P_rect_0{number}: 100 0 32 {-40 * number} 0 100 24 0 0 0 1 0\n'
+        folder = drive / f'image_0{number}' / 'data'
+        folder.mkdir(parents=True, exist_ok=True)
+        for sweep in (5, 6, 7):
+            pixels = np.full((48, 64, 3) if number > 1 else (48, 64), 50 * number, np.uint8)
+            Image.fromarray(pixels).save(folder / f'{sweep:010}.png')
+    (drive / 'calib_cam_to_cam.txt').write_text(lines)
+    names = [f'image_0{number}' for number in range(4)]
+    sample = KittiRaw(settings(cameras=names), drive.parent)[0]
+    assert [image.camera for image in sample.images] == names
+    for number, image in enumerate(sample.images):
+        assert image.image.shape == (48, 64, 3)  # two of them are grey
+        assert (image.image == 50 * number).all()
+        pairs = pair_points(sample.points, image, PairingSettings())
+        np.testing.assert_allclose(pairs.pixels[0], [32 - 40 * number / 4.75, 24], rtol=1e-5)
+
+
+def test_the_times_of_the_sweeps_are_those_of_the_file(drive):
+    lines = [f'2011-09-26 13:02:{second:02}.951199337' for second in range(24, 32)]
+    lines[6] = ''  # of a sweep that was never recorded
+    (drive / 'velodyne_points' / 'timestamps.txt').write_text('\n'.join(lines) + '\n')
+    with pytest.raises(InputError, match=r'(?s)no time.*timestamps\.txt, line 7'):
+        KittiRaw(settings(), drive.parent)
+    dataset = KittiRaw(settings(sweeps={'without': [6]}), drive.parent)
+    assert [sample.stamp_ns for sample in dataset] == [
+        1_317_042_149_951_199_337,
+        1_317_042_151_951_199_337,
+    ]
+
+
+@pytest.mark.parametrize('line', ['noon', 'NaT', '2011-09-26 13:02:61.0', '2011-13-26 13:02:21.0'])
+def test_a_line_that_is_no_time_and_a_missing_line_are_refused(drive, line):
+    path = drive / 'velodyne_points' / 'timestamps.txt'
+    path.write_text('2011-09-26 13:02:25.9\n' * 6 + line + '\n' + '2011-09-26 13:02:26.1\n')
+    with pytest.raises(InputError, match=r'(?s)no time.*line 7'):
+        KittiRaw(settings(), drive.parent)
+    path.write_text('2011-09-26 13:02:25.9\n' * 7)
+    with pytest.raises(InputError, match=r'(?s)no time.*line 8'):
+        KittiRaw(settings(), drive.parent)
+
+
 def test_calibration_may_lie_in_the_folder_above_the_drive(drive):
     for name in ('calib_velo_to_cam.txt', 'calib_cam_to_cam.txt'):
         shutil.move(drive / name, drive.parent / name)

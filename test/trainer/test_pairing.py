@@ -21,12 +21,12 @@ from reldistill_ros.core.errors import InputError
 from trainer import show_pairs
 from trainer.datasets.sample import CameraImage, Sample
 from trainer.pairing import (
-    SWEEPS_TO_CHECK,
     PairingSettings,
-    check_calibration,
+    check_projects,
     find_hidden,
     pair_points,
     project,
+    sweeps_to_check,
 )
 
 FOCAL, WIDTH, HEIGHT = 200.0, 320, 240
@@ -161,24 +161,15 @@ def drive_of(*clouds):
 def test_a_calibration_that_projects_nothing_is_refused():
     behind, before = cloud([(-10, 0, 0), (-20, 1, 0)]), cloud([(10, 0, 0)])
     with pytest.raises(InputError, match=r'(?s)projects no point.*drive/0, camera front'):
-        check_calibration(drive_of(behind, behind), PairingSettings())
-    check_calibration(drive_of(behind, before), PairingSettings())
+        check_projects(drive_of(behind, behind), PairingSettings())
+    check_projects(drive_of(behind, before), PairingSettings())
 
 
-def test_sweeps_all_over_the_drive_are_looked_at():
-    behind, before = cloud([(-10, 0, 0)]), cloud([(10, 0, 0)])
-    read = []
-
-    class Long:
-        def __len__(self):
-            return 1000
-
-        def __getitem__(self, index):
-            read.append(index)
-            return drive_of(before if index == 999 else behind)[0]
-
-    check_calibration(Long(), PairingSettings())
-    assert (read[0], read[-1], len(read)) == (0, 999, SWEEPS_TO_CHECK)
+@pytest.mark.parametrize(
+    ('num', 'checked'), [(1, [0]), (3, [0, 1, 2]), (1001, [0, 250, 500, 750, 1000])]
+)
+def test_sweeps_all_over_the_drive_are_looked_at(num, checked):
+    assert sweeps_to_check(range(num)) == checked
 
 
 def test_distilling_refuses_a_camera_that_sees_no_point_before_anything_is_learnt(tiny):

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -114,6 +115,26 @@ def test_labels_of_another_sweep_are_refused(scene):
     write_table(scene / 'annotations' / 'semseg' / '00.pkl.gz', {'class': [13, 7]})
     with pytest.raises(InputError, match=r'(?s)do not belong together.*semseg/00\.pkl\.gz'):
         PandaSet(settings(), scene.parent)[0]
+
+
+def test_every_camera_of_the_scene_can_be_read(scene):
+    front = scene / 'camera' / 'front_camera'
+    backwards = Rotation.from_matrix([[-1, 0, 0], [0, 0, -1], [0, -1, 0]])
+    back = pose(HEADING * backwards, HEADING.apply([0, 0.81, 1.85]) + POSITION)
+    shutil.copytree(front, scene / 'camera' / 'back_camera')
+    (scene / 'camera' / 'back_camera' / 'poses.json').write_text(json.dumps([back] * 2))
+    names = ['front_camera', 'back_camera']
+    sample = PandaSet(settings(cameras=names), scene.parent)[0]
+    assert [image.camera for image in sample.images] == names
+    np.testing.assert_allclose(sample.images[0].camera_from_lidar[2, :3], [1, 0, 0], atol=1e-9)
+    np.testing.assert_allclose(sample.images[1].camera_from_lidar[2, :3], [-1, 0, 0], atol=1e-9)
+    assert len(pair_points(sample.points, sample.images[1], PairingSettings())) == 0
+
+
+def test_a_camera_that_the_scene_does_not_have_is_named(scene):
+    message = r"(?s)does not have the camera.*left_camera.*\['front_camera'\]"
+    with pytest.raises(InputError, match=message):
+        PandaSet(settings(cameras=['left_camera']), scene.parent)
 
 
 def test_an_image_that_is_missing_is_named(scene):

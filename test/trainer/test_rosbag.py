@@ -23,7 +23,8 @@ from tiny_bag import (
 )
 
 from reldistill_ros.core.errors import InputError
-from trainer.datasets.rosbag import Rosbag, RosbagSettings
+from trainer.datasets.rosbag import Rosbag
+from trainer.datasets.rosbag_settings import RosbagSettings
 from trainer.pairing import PairingSettings, pair_points
 
 START = 1_700_000_000_000_000_000
@@ -33,6 +34,7 @@ LIDAR_PLACE, CAMERA_PLACE = (1.0, 0.0, 2.0), (1.5, 0.2, 1.4)
 POINTS = np.array([[8, 1, 0.5], [12, -2, -1], [20, 0, 3]], dtype=np.float32)
 PIXELS = np.random.default_rng(0).integers(0, 255, (48, 64, 3), dtype=np.uint8)
 FRONT = 'camera_front_optical'
+XYZI = {**dict(zip('xyz', POINTS.T)), 'intensity': np.float32([0, 50, 100])}
 
 
 def car_pose(stamp_ns):
@@ -168,7 +170,7 @@ def test_an_image_whose_pose_was_not_recorded_is_left_out_and_counted(tmp_path, 
     ]
     assert [len(sample.images) for sample in open_drive(tmp_path, messages)] == [1, 1, 0]
     assert '1 of 3 sweeps' in caplog.text
-    assert '0 have none within 0.1 s, 1 have one but no /tf' in caplog.text
+    assert '0 have none within max_time_difference, 1 have one but no /tf' in caplog.text
 
 
 def test_a_bag_with_all_images_warns_of_nothing(tmp_path, caplog):
@@ -212,16 +214,11 @@ def test_a_broken_jpeg_and_an_image_of_another_size_are_refused(tmp_path):
         dataset[1]
 
 
-def test_distorted_images_are_refused_and_rectified_ones_use_their_own_matrix(tmp_path):
-    distorted = info(d=np.array([0.1, 0, 0, 0, 0]))
-    messages = [distorted if message[0] == distorted[0] else message for message in drive(1)]
-    with pytest.raises(InputError, match='distorted images are not supported yet'):
-        open_drive(tmp_path, messages)
+def test_rectified_images_use_their_own_matrix(tmp_path):
+    messages = without(without(drive(1), '/camera_front/image/compressed'), info()[0])
     projection = np.array([90.0, 0, 30, 0, 0, 90, 20, 0, 0, 0, 1, 0])
-    messages = without(without(messages, '/camera_front/image/compressed'), distorted[0])
     messages += [info(d=np.array([0.1]), p=projection), picture(START, '/camera_front/image_rect')]
-    write_bag(tmp_path / 'rectified', messages)
-    image = reopen(tmp_path, path='rectified')[0].images[0]
+    image = open_drive(tmp_path, messages)[0].images[0]
     np.testing.assert_array_equal(image.intrinsics, [[90, 0, 30], [0, 90, 20], [0, 0, 1]])
 
 
@@ -259,13 +256,13 @@ def test_a_bag_without_cameras_and_labels_gives_points_alone(tmp_path):
 
 
 def test_several_lidars_have_to_be_told_apart(tmp_path):
-    rear = ('/rear/points', START, cloud(START, dict(zip('xyz', POINTS[:2].T)), 'rear'))
-    with pytest.raises(InputError, match=r'(?s)several.*lidar_topic'):
+    rear = ('/rear/points', START, cloud(START, XYZI, 'rear'))
+    with pytest.raises(InputError, match=r'(?s)several.*lidar_topics'):
         open_drive(tmp_path, [*drive(1), rear])
-    sample = reopen(tmp_path, lidar_topic='/lidar/points')[0]
+    sample = reopen(tmp_path, lidar_topics=['/lidar/points'])[0]
     assert len(sample.points) == 3
     with pytest.raises(InputError, match=r'(?s)no such topic.*/front/points'):
-        reopen(tmp_path, lidar_topic='/front/points')
+        reopen(tmp_path, lidar_topics=['/front/points'])
 
 
 def test_labels_of_another_sweep_are_refused(tmp_path):

@@ -12,6 +12,7 @@ from tiny_drive import hide_classes, write_settings
 
 from reldistill_ros.core.errors import InputError
 from trainer.batches import TrainingSweeps
+from trainer.missing import MissingSweeps
 from trainer.run import create_run
 from trainer.supervision import draw_balanced, measure_teacher
 from trainer.teachers.build import build_text_encoder
@@ -48,7 +49,8 @@ def test_all_pairs_are_taken_where_there_are_few():
 def measure(folder, **changes):
     run = create_run(write_settings(folder, **changes), folder / 'run', folder)
     teacher = run.build_teacher(build_text_encoder(run.settings.text, folder))
-    mean = measure_teacher(run, teacher, TrainingSweeps(run.open_training(), run.settings))
+    sweeps = TrainingSweeps(run.open_training(), run.settings)
+    mean = measure_teacher(run, teacher, sweeps, MissingSweeps(0, run.folder))
     return mean, json.loads((run.folder / 'teacher.json').read_text())
 
 

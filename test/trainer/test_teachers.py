@@ -20,8 +20,9 @@ from reldistill_ros.core.errors import InputError
 from reldistill_ros.core.settings import Settings, parse_settings
 from reldistill_ros.core.vocabulary import IGNORE_INDEX, Vocabulary, VocabularyClass
 from trainer.datasets.sample import CameraImage
-from trainer.teachers.build import TeacherSettings, build_teacher
+from trainer.teachers.build import build_teacher
 from trainer.teachers.label_maps import LabelMapTeacher, class_embeddings
+from trainer.teachers.settings import TeacherSettings
 from trainer.teachers.teacher import Teacher
 from trainer.text import TableEncoder
 

@@ -14,7 +14,8 @@ from reldistill_ros.core.errors import InputError
 from reldistill_ros.core.prompts import prompt_embeddings
 from reldistill_ros.core.settings import Settings, parse_settings
 from reldistill_ros.core.vocabulary import Vocabulary, VocabularyClass
-from trainer.teachers.build import TextEncoderSettings, build_text_encoder
+from trainer.teachers.build import build_text_encoder
+from trainer.teachers.settings import TextEncoderSettings
 from trainer.text import MinilmEncoder, TableEncoder, TextEncoder
 
 ROOT = Path(__file__).resolve().parents[2]

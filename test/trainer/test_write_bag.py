@@ -15,7 +15,8 @@ from reldistill_ros.core.errors import InputError
 from trainer import write_bag as write_bag_module
 from trainer.datasets.kitti_raw import KittiRaw, KittiRawSettings
 from trainer.datasets.pandaset import PandaSet, PandaSetSettings
-from trainer.datasets.rosbag import Rosbag, RosbagSettings
+from trainer.datasets.rosbag import Rosbag
+from trainer.datasets.rosbag_settings import RosbagSettings
 from trainer.write_bag import START_NS, make_stamp, write_bag
 
 REPOSITORY = Path(__file__).resolve().parents[2]

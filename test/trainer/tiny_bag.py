@@ -7,11 +7,14 @@ import io
 
 import numpy as np
 from PIL import Image
-from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.convert.converter import migrate_message
+from rosbags.rosbag1 import Writer as Writer1
+from rosbags.rosbag2 import CompressionFormat, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
 STORE = get_typestore(Stores.ROS2_JAZZY)
 T = STORE.types
+TF_MESSAGE = 'tf2_msgs/msg/TFMessage'
 DATATYPES = {'f4': 7, 'u1': 2, 'u2': 4}
 FULL_TURN_OF_AXES = (-0.5, 0.5, -0.5, 0.5)  # optical axes in a frame with x forward, z up
 
@@ -137,12 +140,49 @@ def string(text):
     return make('std_msgs/msg/String', data=text)
 
 
-def write_bag(path, messages):
+def odometry(stamp_ns, parent, child, quaternion, translation):
+    place = make(
+        'geometry_msgs/msg/Pose',
+        position=make('geometry_msgs/msg/Point', **dict(zip('xyz', map(float, translation)))),
+        orientation=make(
+            'geometry_msgs/msg/Quaternion', **dict(zip('xyzw', map(float, quaternion)))
+        ),
+    )
+    nothing = make('geometry_msgs/msg/Vector3', x=0.0, y=0.0, z=0.0)
+    speed = make('geometry_msgs/msg/Twist', linear=nothing, angular=nothing)
+    unknown = np.zeros(36)
+    return make(
+        'nav_msgs/msg/Odometry',
+        header=header(stamp_ns, parent),
+        child_frame_id=child,
+        pose=make('geometry_msgs/msg/PoseWithCovariance', pose=place, covariance=unknown),
+        twist=make('geometry_msgs/msg/TwistWithCovariance', twist=speed, covariance=unknown),
+    )
+
+
+def write_bag(path, messages, storage=StoragePlugin.MCAP, compression=None):
     """Write messages (topic, log time in ns, message), in the order given."""
     connections = {}
-    with Writer(path, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+    bag = Writer(path, version=9, storage_plugin=storage)
+    if compression is not None:
+        bag.set_compression(compression, CompressionFormat.ZSTD)
+    with bag as writer:
         for topic, log_ns, message in messages:
             kind = message.__msgtype__
             if topic not in connections:
                 connections[topic] = writer.add_connection(topic, kind, typestore=STORE)
             writer.write(connections[topic], log_ns, STORE.serialize_cdr(message, kind))
+
+
+def write_ros1(path, messages, transforms_type=TF_MESSAGE):
+    """As `write_bag`, a file of ROS 1."""
+    store, connections, cache = get_typestore(Stores.ROS1_NOETIC), {}, {}
+    store.register({transforms_type: STORE.fielddefs[TF_MESSAGE]})
+    with Writer1(path) as writer:
+        for topic, log_ns, message in messages:
+            kind = message.__msgtype__
+            old_kind = transforms_type if kind == TF_MESSAGE else kind
+            if topic not in connections:
+                connections[topic] = writer.add_connection(topic, old_kind, typestore=store)
+            old = migrate_message(STORE, store, kind, old_kind, cache, message)
+            writer.write(connections[topic], log_ns, store.serialize_ros1(old, old_kind))

@@ -48,6 +48,13 @@ if (HOME / f'break_{settings["loss"]["kind"]}').exists():
 if out.exists() and '--resume' not in sys.argv:
     sys.exit(f'{out} is there already')
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+if (HOME / 'meet').exists():  # wait for another one at the same time
+    (HOME / 'meet' / str(time.monotonic_ns())).touch()
+    deadline = time.monotonic() + 300
+    while len(list((HOME / 'meet').iterdir())) < 2:
+        if time.monotonic() > deadline:
+            sys.exit('alone')
+        time.sleep(0.05)
 done = json.loads((out / 'checkpoint.safetensors').read_text()) if '--resume' in sys.argv else 0
 for step in range(done, settings['epochs']):
     time.sleep(0.05)

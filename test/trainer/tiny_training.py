@@ -28,11 +28,11 @@ class StopAfter(StopRequest):
         return self._left <= 0
 
 
-def train(tiny, name, resume=False, stop=None):
+def train(tiny, name, resume=False, stop=None, allow_missing=0):
     folder = tiny / name
     make = resume_run if resume else create_run
     run = make(tiny / 'run.yaml', folder, tiny)
-    distill(run, resume, stop or StopRequest())
+    distill(run, resume, stop or StopRequest(), allow_missing)
     return run
 
 

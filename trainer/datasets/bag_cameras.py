@@ -1,25 +1,34 @@
 # Copyright 2026 The reldistill authors. SPDX-License-Identifier: Apache-2.0
-"""Cameras of a bag: which topics belong together, pinhole matrices, and decoding of images."""
+"""Cameras of a bag: which topics belong together, where they look, and decoding of images."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from reldistill_ros.bag import CAMERA_INFO, COMPRESSED_IMAGE, Bag
+from reldistill_ros.bag import CAMERA_INFO, Bag
 from reldistill_ros.core.errors import InputError
-from trainer.datasets.images import check_size, read_rgb
+from trainer.datasets.bag_camera_topics import ImageTopics, group_image_topics, is_rectified
+from trainer.datasets.calibration_file import read_calibration_file
+from trainer.datasets.camera_info import (
+    Calibration,
+    camera_from_frame,
+    find_lens,
+    pinhole_matrix,
+    read_camera_info,
+)
+from trainer.datasets.image_encodings import decode_compressed, decode_raw
+from trainer.datasets.images import check_size
+from trainer.datasets.lens import Lens, find_rectification, rectify_classes, rectify_image
 
-IMAGE = 'sensor_msgs/msg/Image'
-# Encoding of sensor_msgs/Image -> number of channels and their order as R G B
-ENCODINGS: dict[str, tuple[int, tuple[int, int, int]]] = {
-    'rgb8': (3, (0, 1, 2)),
-    'bgr8': (3, (2, 1, 0)),
-    'mono8': (1, (0, 0, 0)),
-}
+LOGGER = logging.getLogger(__name__)
+NO_CALIBRATIONS: Mapping[str, Path] = {}
 
 
 @dataclass(frozen=True)
@@ -29,9 +38,11 @@ class BagCamera:
     Attributes:
         name: namespace of its topics, `/` replaced by `_`, such as `camera_front`.
         topic: topic of its images.
-        frame: optical coordinate frame.
-        intrinsics: (3, 3) float64.
-        image_size: height and width that the intrinsics are meant for.
+        frame: coordinate frame that the bag places.
+        intrinsics: (3, 3) float64 of the rectified image.
+        image_size: height and width of its images as they are recorded.
+        lens: what the recorded images are rectified by; None where they are pinhole images.
+        camera_from_frame: (4, 4) float64, from `frame` to the camera of the rectified image.
     """
 
     name: str
@@ -39,106 +50,171 @@ class BagCamera:
     frame: str
     intrinsics: NDArray[np.float64]
     image_size: tuple[int, int]
+    lens: Lens | None = None
+    camera_from_frame: NDArray[np.float64] = field(default_factory=lambda: np.eye(4))
 
 
 def find_cameras(
-    bag: Bag, names: tuple[str, ...] | None, image_topics: tuple[str, ...]
+    bag: Bag,
+    names: tuple[str, ...] | None,
+    image_topics: tuple[str, ...],
+    calibrations: Mapping[str, Path] = NO_CALIBRATIONS,
+    *,
+    rectified_topics: tuple[str, ...] = (),
 ) -> tuple[BagCamera, ...]:
     """Find the cameras of a bag by the types of its topics.
 
-    An image topic belongs to the CameraInfo topic whose namespace it lies in.
+    Images without a CameraInfo are left out with a warning where there are other cameras.
 
     Args:
         bag: an open bag.
         names: cameras to use, None for all.
         image_topics: which image topic to take of a camera that has several.
+        calibrations: files of `camera_calibration` by the name of the camera, for cameras
+            without a CameraInfo or with a wrong one.
+        rectified_topics: image topics with rectified images whose names do not say so.
 
     Raises:
         InputError: a named camera does not exist, a camera has several image topics, or its
-            CameraInfo cannot be used.
+            calibration is missing or cannot be used.
     """
-    info_topics = {camera_name(topic): topic for topic in bag.topics_of(CAMERA_INFO)}
-    images: dict[str, list[str]] = {}
-    for topic in (*bag.topics_of(COMPRESSED_IMAGE), *bag.topics_of(IMAGE)):
-        owners = [name for name, info in info_topics.items() if topic.startswith(_namespace(info))]
-        if owners:  # of nested namespaces the innermost
-            owner = max(owners, key=lambda name: len(_namespace(info_topics[name])))
-            images.setdefault(owner, []).append(topic)
-    selected = sorted(images) if names is None else names
-    missing = sorted({*selected} - {*images})
+    found = group_image_topics(bag)
+    selected = tuple(sorted(found)) if names is None else names
+    missing = sorted(({*selected} | {*calibrations}) - {*found})
     if missing:
         raise InputError(
             'the bag does not have the cameras that the settings name',
             where=bag.path,
             expected=missing,
-            got=sorted(images) or 'no image topic beside a CameraInfo topic',
-            fix='change `cameras` in the settings',
+            got=sorted(found) or 'no image topic',
+            fix='change `cameras` or `calibrations` in the settings',
         )
+    without = [name for name in selected if not (found[name].info or name in calibrations)]
+    if without and (names is not None or len(without) == len(selected)):
+        raise _no_camera_info(bag, {name: found[name] for name in without})
+    if without:
+        LOGGER.warning(str(_no_camera_info(bag, {name: found[name] for name in without})))
+    infos = _CameraInfos(bag, found, calibrations, rectified_topics)
     return tuple(
-        _read_camera(bag, name, info_topics[name], _choose(bag, name, images[name], image_topics))
+        infos.camera(name, _choose(bag, name, found[name].topics, image_topics))
         for name in selected
+        if name not in without
     )
 
 
-def camera_name(info_topic: str) -> str:
-    """Name of the camera of a CameraInfo topic."""
-    return _namespace(info_topic).strip('/').replace('/', '_') or 'camera'
-
-
 def decode_image(message: Any, camera: BagCamera, where: str) -> NDArray[np.uint8]:
-    """Decode an Image (rgb8, bgr8, mono8) or a CompressedImage (JPEG, PNG).
+    """Decode an Image or a CompressedImage, and rectify it.
 
     Returns:
-        (H, W, 3) uint8, RGB.
+        (H, W, 3) uint8, RGB, a pinhole image with the camera's intrinsics.
 
     Raises:
-        InputError: other encoding, incomplete data, or not the size of the CameraInfo.
+        InputError: unknown encoding, incomplete data, or not the size of the CameraInfo.
     """
-    if hasattr(message, 'encoding'):
-        image = _decode_raw(message, where)
-    else:
-        image = read_rgb(bytes(message.data), where)
+    decode = decode_raw if hasattr(message, 'encoding') else decode_compressed
+    image = decode(message, where)
     check_size(image, camera.image_size, f'{where}, CameraInfo of {camera.name}')
-    return image
+    return image if camera.lens is None else rectify_image(image, camera.lens)
 
 
-def read_intrinsics(info: Any, is_rectified: bool, where: str) -> NDArray[np.float64]:
-    """Pinhole matrix (3, 3): the left part of P for rectified images, else K.
+def rectify_map(values: NDArray[np.uint8], camera: BagCamera) -> NDArray[np.uint8]:
+    """A class map or a confidence (h, w) of the recorded image, for the rectified one."""
+    return values if camera.lens is None else rectify_classes(values, camera.lens)
 
-    Raises:
-        InputError: not calibrated, or the images are distorted.
-    """
-    projection = np.array(info.p, dtype=np.float64).reshape(3, 4)
-    matrix = projection[:, :3] if is_rectified else np.array(info.k, np.float64).reshape(3, 3)
-    if not matrix[0, 0] > 0 or not matrix[1, 1] > 0:
-        raise InputError(
-            'the camera is not calibrated', where=where, got=matrix.tolist(), fix='calibrate it'
+
+class _CameraInfos:
+    """Calibrations of a bag's cameras."""
+
+    def __init__(
+        self,
+        bag: Bag,
+        found: Mapping[str, ImageTopics],
+        calibrations: Mapping[str, Path],
+        rectified_topics: tuple[str, ...],
+    ) -> None:
+        self._bag, self._found, self._files = bag, found, calibrations
+        self._rectified_topics = rectified_topics
+        first = {topic: _find_message(bag, topic) for topic in bag.topics_of(CAMERA_INFO)}
+        self._frames = {
+            topic: message.header.frame_id
+            for topic, message in first.items()
+            if message is not None
+        }
+
+    def camera(self, name: str, topic: str) -> BagCamera:
+        """Camera with the first CameraInfo of the bag, or with its file."""
+        info_topic = self._found[name].info
+        if name in self._files:
+            calibration = read_calibration_file(self._files[name])
+            frame, is_second = _first_message(self._bag, topic).header.frame_id, False
+        else:
+            assert info_topic is not None
+            calibration = self._read(info_topic)
+            frame, is_second = self._frames[info_topic], self._is_second(info_topic, calibration)
+        rectified = topic in self._rectified_topics or is_rectified(topic, info_topic)
+        lens = find_lens(calibration, rectified)
+        intrinsics = pinhole_matrix(calibration, rectified)
+        return BagCamera(
+            name=name,
+            topic=topic,
+            frame=frame,
+            intrinsics=intrinsics if lens is None else find_rectification(lens).intrinsics,
+            image_size=calibration.size,
+            lens=lens,
+            camera_from_frame=camera_from_frame(calibration, is_second),
         )
-    if not is_rectified and np.any(info.d):
-        raise InputError(
-            'distorted images are not supported yet',
-            where=where,
-            expected='a rectified image topic, or distortion coefficients of zero',
-            got=f'{info.distortion_model} {list(info.d)}',
-            fix='rectify the images with image_proc and record image_rect',
+
+    def _read(self, topic: str) -> Calibration:
+        return read_camera_info(_first_message(self._bag, topic), f'{self._bag.path}: {topic}')
+
+    def _is_second(self, topic: str, calibration: Calibration) -> bool:
+        """Whether this is the second camera of a stereo pair, in the frame of the first.
+
+        By custom both are recorded in the frame of the first, and P says how far the second is
+        from it (`image_geometry::StereoCameraModel` relies on it). Drivers that give the second
+        one a frame of its own place it by /tf.
+        """
+        if not calibration.offset.any():
+            return False
+        frames = [frame for other, frame in self._frames.items() if other != topic]
+        if not frames or self._frames[topic] in frames:  # alone, nothing contradicts P
+            return True
+        LOGGER.warning(
+            f'{calibration.where}: P places the camera {np.round(calibration.offset, 3).tolist()} '
+            f'm from another one, but no other is in its frame {self._frames[topic]!r}: /tf counts'
         )
-    if is_rectified and np.any(projection[:, 3]):
+        return False
+
+
+def _find_message(bag: Bag, topic: str) -> Any:
+    """First message of a topic, None of none."""
+    return next((message for _, message in bag.messages(topic)), None)
+
+
+def _first_message(bag: Bag, topic: str) -> Any:
+    message = _find_message(bag, topic)
+    if message is None:
         raise InputError(
-            'the second camera of a stereo pair is not supported yet',
-            where=where,
-            expected='a matrix P whose last column is zero',
-            got=projection.tolist(),
-            fix='leave the camera out of `cameras` in the settings',
+            'a topic of a camera has no message',
+            where=f'{bag.path}: {topic}',
+            fix='record it, or leave the camera out of `cameras` in the settings',
         )
-    return matrix
+    return message
 
 
-def _namespace(topic: str) -> str:
-    """Topic without its last name, with the slash."""
-    return topic.rsplit('/', maxsplit=1)[0] + '/'
+def _no_camera_info(bag: Bag, cameras: Mapping[str, ImageTopics]) -> InputError:
+    example = next(iter(cameras))
+    return InputError(
+        'images have no CameraInfo',
+        where=bag.path,
+        expected='a CameraInfo topic in the namespace of the images',
+        got={name: list(camera.topics) for name, camera in cameras.items()},
+        fix=f'record it, name a file of camera_calibration in the settings, such as '
+        f'`calibrations: {{{example}: {example}.yaml}}`, or leave the camera out of `cameras`',
+    )
 
 
-def _choose(bag: Bag, name: str, topics: list[str], image_topics: tuple[str, ...]) -> str:
+def _choose(bag: Bag, name: str, topics: tuple[str, ...], image_topics: tuple[str, ...]) -> str:
     """The named topic of a camera, or the only one."""
     chosen = [topic for topic in topics if topic in image_topics] or topics
     if len(chosen) > 1:
@@ -149,44 +225,3 @@ def _choose(bag: Bag, name: str, topics: list[str], image_topics: tuple[str, ...
             fix='name one of them in `image_topics` of the settings',
         )
     return chosen[0]
-
-
-def _read_camera(bag: Bag, name: str, info_topic: str, topic: str) -> BagCamera:
-    """Camera from the first CameraInfo of the bag."""
-    info = next((message for _, message in bag.messages(info_topic)), None)
-    if info is None:
-        raise InputError('the bag has no CameraInfo of the camera', where=info_topic)
-    where = f'{bag.path}: {info_topic}'
-    # by ROS custom the names are image_rect, image_rect_color, image_rect/compressed
-    is_rectified = 'rect' in topic.removeprefix(_namespace(info_topic))
-    return BagCamera(
-        name=name,
-        topic=topic,
-        frame=info.header.frame_id,
-        intrinsics=read_intrinsics(info, is_rectified, where),
-        image_size=(int(info.height), int(info.width)),
-    )
-
-
-def _decode_raw(message: Any, where: str) -> NDArray[np.uint8]:
-    """Pixels of a sensor_msgs/Image; rows may be padded."""
-    if message.encoding not in ENCODINGS:
-        raise InputError(
-            'the encoding of the image is not supported yet',
-            where=where,
-            expected=list(ENCODINGS),
-            got=message.encoding,
-            fix='record the images compressed, or convert them',
-        )
-    num_channels, order = ENCODINGS[message.encoding]
-    height, width, step = int(message.height), int(message.width), int(message.step)
-    data = np.frombuffer(bytes(message.data), dtype=np.uint8)
-    if step < width * num_channels or len(data) < height * step:
-        raise InputError(
-            'the image is shorter than its size says',
-            where=where,
-            expected=f'{height} rows of {max(step, width * num_channels)} bytes',
-            got=f'{len(data)} bytes in rows of {step}',
-        )
-    rows = data[: height * step].reshape(height, step)[:, : width * num_channels]
-    return np.ascontiguousarray(rows.reshape(height, width, num_channels)[:, :, order])

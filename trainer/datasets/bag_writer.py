@@ -23,7 +23,7 @@ from trainer.datasets.bag_messages import ImageKind, Matrix
 
 LIDAR_FRAME = 'lidar'
 LABEL_INFO, STATIC_TRANSFORMS = '/lidar/label_info', '/tf_static'
-LATCHED_TOPICS = (LABEL_INFO, STATIC_TRANSFORMS)  # kept for late subscribers
+LATCHED_ENDS = ('/label_info', '/tf_static')  # of topics that are kept for late subscribers
 
 
 @dataclass(frozen=True)
@@ -67,15 +67,17 @@ class BagWriter:
         rings: NDArray[np.uint16] | None = None,
     ) -> None:
         """Write a sweep: (N, 4) x y z and raw intensity, (N,) seconds after the stamp, beams."""
-        self._write_cloud('/lidar/points', stamp_ns, messages.point_records(points, times, rings))
+        self.write_cloud('/lidar/points', stamp_ns, messages.point_records(points, times, rings))
 
     def write_labels(self, stamp_ns: int, labels: NDArray[np.uint8]) -> None:
         """Write the class (N,) of each point of the sweep of that stamp, 255 for none."""
-        self._write_cloud('/lidar/labels', stamp_ns, messages.label_records(labels))
+        self.write_cloud('/lidar/labels', stamp_ns, messages.label_records(labels))
 
-    def write_label_info(self, stamp_ns: int, names: Sequence[str]) -> None:
+    def write_label_info(
+        self, stamp_ns: int, names: Sequence[str], topic: str = LABEL_INFO
+    ) -> None:
         """Write what the labels mean."""
-        self._write(LABEL_INFO, stamp_ns, messages.label_info_message(self._store, names))
+        self.write(topic, stamp_ns, messages.label_info_message(self._store, names))
 
     def write_image(self, image: EncodedImage) -> None:
         """Write an image and the calibration of its camera."""
@@ -83,28 +85,32 @@ class BagWriter:
         head = messages.header(store, stamp_ns, optical_frame(image.camera))
         picture = messages.image_message(store, head, image.data, image.kind)
         info = messages.camera_info_message(store, head, image.size, image.intrinsics)
-        self._write(f'/{image.camera}/image/compressed', stamp_ns, picture)
-        self._write(f'/{image.camera}/camera_info', stamp_ns, info)
+        self.write(f'/{image.camera}/image/compressed', stamp_ns, picture)
+        self.write(f'/{image.camera}/camera_info', stamp_ns, info)
 
     def write_transforms(
         self, topic: str, stamp_ns: int, transforms: Mapping[tuple[str, str], Matrix]
     ) -> None:
         """Write parent_from_child (4, 4) by the names of parent and child."""
         message = messages.transforms_message(self._store, stamp_ns, transforms)
-        self._write(topic, stamp_ns, message)
+        self.write(topic, stamp_ns, message)
 
-    def _write_cloud(self, topic: str, stamp_ns: int, records: NDArray[np.void]) -> None:
-        head = messages.header(self._store, stamp_ns, LIDAR_FRAME)
-        self._write(topic, stamp_ns, messages.cloud_message(self._store, head, records))
+    def write_cloud(
+        self, topic: str, stamp_ns: int, records: NDArray[np.void], frame: str = LIDAR_FRAME
+    ) -> None:
+        """Write records (N,) as a PointCloud2."""
+        head = messages.header(self._store, stamp_ns, frame)
+        self.write(topic, stamp_ns, messages.cloud_message(self._store, head, records))
 
-    def _write(self, topic: str, stamp_ns: int, message: Any) -> None:
-        kind = message.__msgtype__
+    def write(self, topic: str, log_ns: int, message: Any) -> None:
+        """Write a message of `rosbags`."""
+        kind = type(message).__msgtype__
         if topic not in self._connections:
             self._connections[topic] = self._writer.add_connection(
                 topic, kind, typestore=self._store, offered_qos_profiles=[_qos(topic)]
             )
         data = self._store.serialize_cdr(message, kind)
-        self._writer.write(self._connections[topic], stamp_ns, data)
+        self._writer.write(self._connections[topic], log_ns, data)
 
 
 @contextmanager
@@ -137,7 +143,7 @@ def _qos(topic: str) -> Any:
     """Reliable; kept for late subscribers where latched."""
     qos = import_extra('rosbags.interfaces', 'train')
     forever = qos.QosTime(sec=2147483647, nsec=4294967295)
-    durability, latched = qos.QosDurability, topic in LATCHED_TOPICS
+    durability, latched = qos.QosDurability, topic.endswith(LATCHED_ENDS)
     return qos.Qos(
         history=qos.QosHistory.KEEP_LAST,
         depth=1 if latched else 10,

@@ -4,7 +4,10 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,19 +16,48 @@ from reldistill_ros.core.errors import InputError, import_extra
 
 
 def read_rgb(source: Path | bytes, where: object) -> NDArray[np.uint8]:
-    """Decode a colour or grey image.
+    """Decode a colour or grey image of 8 or 16 bits.
 
     Args:
         source: an image file, or its content.
         where: the image, for the error.
 
     Returns:
-        (H, W, 3) uint8.
+        (H, W, 3) uint8; of 16 bits the upper byte.
 
     Raises:
         InputError: no such file, or not a complete image.
     """
-    return _decode(source, 'RGB', where)
+    return as_rgb(read_pixels(source, where))
+
+
+def read_pixels(source: Path | bytes, where: object) -> NDArray[Any]:
+    """Decode an image and leave a grey one as it is.
+
+    Returns:
+        (H, W, 3) uint8 of an image in colour, of 16 bits the upper byte; (H, W) uint8 or uint16
+        of a grey one.
+
+    Raises:
+        InputError: no such file, or not a complete image.
+    """
+    with _opened(source, where) as image:
+        if image.mode == 'L':
+            return np.array(image, dtype=np.uint8)
+        if image.mode.startswith('I'):  # 16 bits, which pillow's conversion would clip at 255
+            return np.array(image).astype(np.uint16)
+        return np.array(image.convert('RGB'), dtype=np.uint8)  # of 16 bits the upper byte
+
+
+def as_rgb(pixels: NDArray[Any]) -> NDArray[np.uint8]:
+    """(H, W, 3) uint8 of what `read_pixels` gives."""
+    grey = upper_byte(pixels)
+    return grey if grey.ndim == 3 else np.repeat(grey[:, :, None], 3, axis=2)
+
+
+def upper_byte(pixels: NDArray[Any]) -> NDArray[np.uint8]:
+    """The upper byte of 16 bits; 8 bits as they are."""
+    return (pixels >> 8).astype(np.uint8) if pixels.dtype == np.uint16 else pixels
 
 
 def read_grey(source: Path, where: object) -> NDArray[np.uint8]:
@@ -37,7 +69,12 @@ def read_grey(source: Path, where: object) -> NDArray[np.uint8]:
     Raises:
         InputError: no such file, not a complete image, or not one channel of 8 bits.
     """
-    return _decode(source, None, where)
+    with _opened(source, where) as image:
+        if image.mode not in ('L', 'P'):
+            raise InputError(
+                'the image is not 8 bits with one channel', where=where, got=image.mode
+            )
+        return np.array(image, dtype=np.uint8)
 
 
 def check_size(image: NDArray[np.uint8], size: tuple[int, int], where: object) -> None:
@@ -61,15 +98,13 @@ def check_size(image: NDArray[np.uint8], size: tuple[int, int], where: object) -
         )
 
 
-def _decode(source: Path | bytes, mode: str | None, where: object) -> NDArray[np.uint8]:
+@contextmanager
+def _opened(source: Path | bytes, where: object) -> Iterator[Any]:
+    """An image of pillow; whatever is wrong with it is told, also while it is decoded."""
     pillow = import_extra('PIL.Image', 'train')
     try:
         with pillow.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
-            if mode is None and image.mode not in ('L', 'P'):
-                raise InputError(
-                    'the image is not 8 bits with one channel', where=where, got=image.mode
-                )
-            return np.array(image.convert(mode) if mode else image, dtype=np.uint8)
+            yield image
     except FileNotFoundError as error:
         raise InputError(
             'the image does not exist', where=where, fix='complete the drive, or leave it out'

@@ -3,12 +3,15 @@
 
 Files: `velodyne_points/data/*.bin` (float32 x y z intensity), `image_0N/data/*.png`,
 `calib_velo_to_cam.txt` and `calib_cam_to_cam.txt` in the drive or in the folder above it. The
-sweeps are 0.1 s apart; the images are taken as the lidar faces forward, so one rigid transform
-joins them. Sweep and images of one number belong together. Format: A. Geiger et al., Vision meets Robotics: The KITTI Dataset, IJRR 2013.
+sweeps have the times of `velodyne_points/timestamps.txt`, or are 0.1 s apart where it is absent.
+The images are taken as the lidar faces forward, so one rigid transform joins them, and the motion
+in `oxts/` is not needed. Sweep and images of one number belong together. Format: A. Geiger et al.,
+Vision meets Robotics: The KITTI Dataset, IJRR 2013.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -19,6 +22,7 @@ from numpy.typing import NDArray
 from reldistill_ros.core.errors import InputError
 from reldistill_ros.core.settings import Settings
 from trainer.datasets.images import check_size, read_rgb
+from trainer.datasets.kitti_calibration import read_calibration, read_matrix, split_projection
 from trainer.datasets.label_maps import read_label_maps
 from trainer.datasets.sample import CameraImage, Sample
 from trainer.datasets.sweeps import (
@@ -35,7 +39,6 @@ SWEEP_PERIOD_NS = 100_000_000
 BYTES_PER_POINT = 16
 
 KittiCamera = Literal['image_00', 'image_01', 'image_02', 'image_03']
-Calibration = dict[str, NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,7 @@ class KittiRaw:
         }
         present = {'velodyne_points': self._sweeps, **self._images}
         self._numbers = select_sweeps(settings.sweeps, present, self._drive)
+        self._stamps = read_stamps(self._drive, self._numbers)
         self.sample_ids = tuple(
             f'{settings.path.as_posix()}/{self._sweeps[number].stem}' for number in self._numbers
         )
@@ -110,7 +114,7 @@ class KittiRaw:
         points = read_sweep(self._sweeps[number])
         return Sample(
             sample_id=self.sample_ids[index],
-            stamp_ns=number * SWEEP_PERIOD_NS,
+            stamp_ns=self._stamps[number],
             points=points,
             times=np.zeros(len(points), dtype=np.float32),
             images=tuple(self._read_image(camera, number) for camera in self._cameras),
@@ -163,36 +167,25 @@ def read_sweep(path: Path) -> NDArray[np.float32]:
 def read_camera(drive: Path, name: str) -> RectifiedCamera:
     """Read the calibration of a rectified camera.
 
-    A pixel is `P_rect @ R_rect_00 @ [R T] @ point` (IJRR paper, equation 8). The fourth column
-    of `P_rect` is moved into camera_from_lidar: `K (x + K^-1 p) = K x + p`.
-
     Raises:
         InputError: a file, a key or a number is missing.
     """
     number = name.removeprefix('image_')
-    cameras = read_calibration(drive, 'calib_cam_to_cam.txt')
-    lidar = read_calibration(drive, 'calib_velo_to_cam.txt')
-    projection = _matrix(cameras, f'P_rect_{number}', (3, 4))
-    rectify = make_transform(_matrix(cameras, 'R_rect_00', (3, 3)), np.zeros(3))
+    cameras = read_calibration(find_calibration(drive, 'calib_cam_to_cam.txt'))
+    lidar = read_calibration(find_calibration(drive, 'calib_velo_to_cam.txt'))
+    rectify = make_transform(read_matrix(cameras, 'R_rect_00', (3, 3)), np.zeros(3))
     reference_from_lidar = make_transform(
-        _matrix(lidar, 'R', (3, 3)), _matrix(lidar, 'T', (3, 1))[:, 0]
+        read_matrix(lidar, 'R', (3, 3)), read_matrix(lidar, 'T', (3, 1))[:, 0]
     )
-    intrinsics = projection[:, :3]
-    offset = make_transform(np.eye(3), np.linalg.solve(intrinsics, projection[:, 3]))
-    width, height = _matrix(cameras, f'S_rect_{number}', (1, 2))[0]
-    return RectifiedCamera(
-        intrinsics, offset @ rectify @ reference_from_lidar, (int(height), int(width))
+    intrinsics, camera_from_lidar = split_projection(
+        read_matrix(cameras, f'P_rect_{number}', (3, 4)), rectify @ reference_from_lidar
     )
+    width, height = read_matrix(cameras, f'S_rect_{number}', (1, 2))[0]
+    return RectifiedCamera(intrinsics, camera_from_lidar, (int(height), int(width)))
 
 
-class _KeyedNumbers(Calibration):
-    """Numbers by key, and the file that they come from."""
-
-    path: Path
-
-
-def read_calibration(drive: Path, name: str) -> _KeyedNumbers:
-    """Read `key: numbers` lines; lines whose value is not numbers (dates) are left out.
+def find_calibration(drive: Path, name: str) -> Path:
+    """Path of a calibration file.
 
     Raises:
         InputError: the file is neither in the drive nor in the folder above it.
@@ -206,26 +199,38 @@ def read_calibration(drive: Path, name: str) -> _KeyedNumbers:
             expected='the file in the drive or in the folder above it',
             fix='copy the calibration of the recording day into the drive',
         )
-    values = _KeyedNumbers()
-    values.path = path
-    for line in path.read_text(encoding='utf-8').splitlines():
-        key, _, text = line.partition(':')
-        try:
-            values[key.strip()] = np.array([float(word) for word in text.split()])
-        except ValueError:
-            continue
-    return values
+    return path
 
 
-def _matrix(calibration: _KeyedNumbers, key: str, shape: tuple[int, int]) -> NDArray[np.float64]:
-    """Matrix under a key."""
-    numbers = calibration.get(key)
-    if numbers is None or numbers.size != shape[0] * shape[1] or not np.isfinite(numbers).all():
+def read_stamps(drive: Path, numbers: Sequence[int]) -> dict[int, int]:
+    """When the lidar faced forward in each of some sweeps, in nanoseconds.
+
+    `velodyne_points/timestamps.txt` has a line for every sweep, such as
+    `2011-09-26 13:02:25.951199337`, in the local time of the recording, which is taken for UTC.
+    Without the file the sweeps are 0.1 s apart.
+
+    Raises:
+        InputError: a sweep has no line, or the line is no time.
+    """
+    path = drive / 'velodyne_points' / 'timestamps.txt'
+    if not path.is_file():
+        return {number: number * SWEEP_PERIOD_NS for number in numbers}
+    lines = path.read_text(encoding='utf-8').splitlines()
+    return {number: _parse_stamp(lines, number, path) for number in numbers}
+
+
+def _parse_stamp(lines: Sequence[str], number: int, path: Path) -> int:
+    text = lines[number].strip() if number < len(lines) else ''
+    try:
+        stamp: np.datetime64 = np.datetime64(text or 'NaT', 'ns')
+    except ValueError:
+        stamp = np.datetime64('NaT', 'ns')
+    if np.isnat(stamp):
         raise InputError(
-            'the calibration is incomplete',
-            where=calibration.path,
-            expected=f'{key}: {shape[0] * shape[1]} finite numbers',
-            got='no such key' if numbers is None else numbers.tolist(),
-            fix='restore the original calibration file',
+            'the sweep has no time',
+            where=f'{path}, line {number + 1}',
+            expected='a time such as 2011-09-26 13:02:25.951199337',
+            got=text or f'{len(lines)} lines',
+            fix='restore the original file, or remove it for sweeps that are 0.1 s apart',
         )
-    return numbers.reshape(shape)
+    return int(stamp.astype(np.int64))

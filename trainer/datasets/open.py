@@ -9,13 +9,24 @@ from typing import Annotated
 from pydantic import Field
 
 from reldistill_ros.core.errors import InputError
+from trainer.datasets.argoverse2 import Argoverse2
+from trainer.datasets.argoverse2_log import Argoverse2Settings
 from trainer.datasets.kitti_raw import KittiRaw, KittiRawSettings
+from trainer.datasets.nuscenes import NuScenes, NuScenesSettings
 from trainer.datasets.pandaset import PandaSet, PandaSetSettings
-from trainer.datasets.rosbag import Rosbag, RosbagSettings
+from trainer.datasets.rosbag import Rosbag
+from trainer.datasets.rosbag_settings import RosbagSettings
 from trainer.datasets.sample import Dataset
+from trainer.datasets.semantic_kitti import SemanticKitti, SemanticKittiSettings
 
 DatasetSettings = Annotated[
-    KittiRawSettings | PandaSetSettings | RosbagSettings, Field(discriminator='format')
+    KittiRawSettings
+    | PandaSetSettings
+    | NuScenesSettings
+    | SemanticKittiSettings
+    | Argoverse2Settings
+    | RosbagSettings,
+    Field(discriminator='format'),
 ]
 
 
@@ -29,6 +40,8 @@ def open_dataset(settings: DatasetSettings, data_root: Path) -> Dataset:
     Raises:
         InputError: the drive is missing or malformed.
     """
+    if isinstance(settings, RosbagSettings):
+        return Rosbag(settings, data_root)
     path = data_root / settings.path
     if not path.exists():
         raise InputError(
@@ -41,4 +54,8 @@ def open_dataset(settings: DatasetSettings, data_root: Path) -> Dataset:
         return KittiRaw(settings, data_root)
     if isinstance(settings, PandaSetSettings):
         return PandaSet(settings, data_root)
-    return Rosbag(settings, data_root)
+    if isinstance(settings, NuScenesSettings):
+        return NuScenes(settings, data_root)
+    if isinstance(settings, SemanticKittiSettings):
+        return SemanticKitti(settings, data_root)
+    return Argoverse2(settings, data_root)

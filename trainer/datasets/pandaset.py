@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 
 from reldistill_ros.core.errors import InputError
 from reldistill_ros.core.settings import Settings
+from trainer.datasets.image_centre import check_centre
 from trainer.datasets.images import read_rgb
 from trainer.datasets.label_maps import read_label_maps
 from trainer.datasets.pandaset_files import (
-    PandaCamera,
     read_camera,
     read_classes,
     read_columns,
@@ -49,7 +49,6 @@ BASE_FROM_LIDAR = make_transform(
 )
 # A camera fires within the turn of the lidar, which takes 0.1 s; the next turn's image is farther.
 MAX_TIME_DIFFERENCE = 0.12
-CENTRE = (0.35, 0.65)  # share of the image's size
 ENDING = '.pkl.gz'
 SENSOR_NUMBERS = {'pandar64': (0,), 'pandargt': (1,), 'both': (0, 1)}
 
@@ -158,7 +157,7 @@ class PandaSet:
         camera = self._cameras[name]
         path = camera.images[number]
         image = read_rgb(path, path)
-        _check_centre(image, camera, path)
+        check_centre(image, camera.intrinsics, f'{path}, intrinsics.json')
         class_map = confidence = None
         if self._label_maps is not None:
             class_map, confidence = read_label_maps(self._label_maps / name, path.stem)
@@ -197,21 +196,3 @@ class PandaSet:
                     got=f'{difference:+.3f} s',
                     fix='restore the original files, or leave the sweep out by `sweeps`',
                 )
-
-
-def _check_centre(image: NDArray[np.uint8], camera: PandaCamera, path: Path) -> None:
-    """Reject an image that was resized: the scene does not say for which size its intrinsics are.
-
-    The optical axes of all cameras of the data set lie near the middle of the image.
-    """
-    height, width = image.shape[:2]
-    centre = camera.intrinsics[:2, 2]
-    share = (centre + 0.5) / (width, height)
-    if (share < CENTRE[0]).any() or (share > CENTRE[1]).any():
-        raise InputError(
-            'the image and its intrinsics do not belong together',
-            where=f'{path}, intrinsics.json',
-            expected=f'cx, cy at {CENTRE[0]} to {CENTRE[1]} of width and height',
-            got=f'cx, cy {np.round(centre, 1).tolist()} and an image of {width} x {height} pixels',
-            fix='use the images in their original size',
-        )

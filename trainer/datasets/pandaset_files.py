@@ -39,8 +39,16 @@ def read_camera(folder: Path) -> PandaCamera:
     """Read what a scene says of a camera.
 
     Raises:
-        InputError: a file is missing or malformed.
+        InputError: no such camera, or a file is missing or malformed.
     """
+    if not folder.is_dir():
+        raise InputError(
+            'the scene does not have the camera',
+            where=folder,
+            expected='a camera of the scene',
+            got=sorted(path.name for path in folder.parent.glob('*/')) or 'no camera',
+            fix='change `cameras` in the settings',
+        )
     return PandaCamera(
         read_intrinsics(folder / 'intrinsics.json'),
         number_files(folder, '.jpg'),

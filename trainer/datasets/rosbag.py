@@ -1,73 +1,47 @@
 # Copyright 2026 The reldistill authors. SPDX-License-Identifier: Apache-2.0
-"""A ROS 2 bag (MCAP or sqlite3) as a data set: clouds, the images nearest in time, labels.
+"""A bag (MCAP, sqlite3, ROS 1), or many as one drive, as a data set.
 
-A cloud is taken to stand in the lidar frame at its stamp; it is not freed from the motion during
-the sweep, as it is not on the robot. An image that is far from the sweep in time, or without a
-pose around its time, is left out; a warning tells how many when the bag is opened.
+A sweep comes with the images nearest in time, and with labels where there are some. A cloud is
+taken to stand in the lidar frame at its stamp; it is not freed from the motion during the sweep,
+as it is not on the robot, unless the settings ask for it. An image that is far from the sweep in
+time, or without a pose around its time, is left out; a warning tells how many when the bag is
+opened.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-from bisect import bisect_left
+import weakref
+from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 
-from reldistill_ros.bag import Bag, BagEntry, open_bag
-from reldistill_ros.bag_topics import find_lidar_topics, read_label_names, read_labels
+from reldistill_ros.bag import TF_MESSAGE, Bag, BagEntry, open_bag
+from reldistill_ros.bag_topics import LidarTopics, find_lidar_topics, read_label_names, read_labels
 from reldistill_ros.core.errors import InputError
-from reldistill_ros.core.settings import Settings
-from reldistill_ros.point_cloud import read_points, read_times
-from trainer.datasets.bag_cameras import BagCamera, decode_image, find_cameras
-from trainer.datasets.bag_topics import read_tf
-from trainer.datasets.label_maps import read_label_maps
-from trainer.datasets.sample import CameraImage, Sample
-from trainer.datasets.sweeps import (
-    SweepRange,
-    Sweeps,
-    check_points,
-    select_sweeps,
+from reldistill_ros.core.vocabulary import IGNORE_INDEX
+from trainer.datasets.bag_cameras import BagCamera, decode_image, find_cameras, rectify_map
+from trainer.datasets.bag_gaps import (
+    check_unique,
+    tell_missing,
+    tell_repeated,
+    tell_standing_still,
 )
+from trainer.datasets.bag_topics import TopicRow, describe_topics, format_topics
+from trainer.datasets.ego_motion import add_ego_motion, read_frames
+from trainer.datasets.label_maps import read_label_maps
+from trainer.datasets.lidars import Lidars, nearest
+from trainer.datasets.rosbag_settings import RosbagSettings
+from trainer.datasets.sample import CameraImage, Sample
+from trainer.datasets.sweeps import check_points, select_sweeps
 
 LOGGER = logging.getLogger(__name__)
-
-
-class RosbagSettings(Settings):
-    """One bag. Topics that are not named are found by their types.
-
-    Attributes:
-        path: folder of the bag, or one `.mcap` or `.db3` file, relative to the data root.
-        intensity_max: largest raw intensity of the lidar's driver, often 1, 100 or 255.
-        label_maps: folder with the maps of a 2D network, one folder per camera in it, files
-            named after the image's stamp in nanoseconds; relative to the data root.
-        cameras: which cameras are read: the namespaces of their topics, `/` replaced by `_`;
-            all where absent.
-        sweeps: which sweeps are read, counted from 0 in order of time.
-        lidar_topic: a PointCloud2 with x, y, z.
-        label_topic: a PointCloud2 with the single field `label`, same stamps and sizes.
-        label_info_topic: a String with the JSON `{"class_names": [...]}`; `label_info` beside
-            the label topic where absent.
-        image_topics: which image topic to take of a camera that has several.
-        max_time_difference: between sweep and image, in seconds.
-    """
-
-    format: Literal['rosbag']
-    path: Path
-    intensity_max: float = Field(gt=0)
-    label_maps: Path | None = None
-    cameras: tuple[str, ...] | None = None
-    sweeps: Sweeps = SweepRange()
-    lidar_topic: str | None = None
-    label_topic: str | None = None
-    label_info_topic: str | None = None
-    image_topics: tuple[str, ...] = ()
-    max_time_difference: float = Field(default=0.1, ge=0)
 
 
 class Rosbag:
@@ -76,61 +50,88 @@ class Rosbag:
     It can be sent to another process, which then opens the bag for itself.
 
     Args:
-        settings: which bag.
+        settings: which bags.
         data_root: folder that the settings' paths are relative to.
 
+    Attributes:
+        uses: what each used topic is used for, and why it was chosen.
+        lidars: those that are read.
+        clouds: of the first lidar, one for each sweep.
+        cameras: those that are read.
+        images: of each camera by its name, in order of time.
+        frames: the coordinate frames.
+        motion: topic that the motion of the car is taken from, None where there is none.
+
     Raises:
-        InputError: the bag cannot be read, or topics are missing or ambiguous.
+        InputError: a bag cannot be read, or topics are missing or ambiguous.
     """
 
     name = 'rosbag'
 
     def __init__(self, settings: RosbagSettings, data_root: Path) -> None:
-        self.intensity_max = settings.intensity_max
+        self.intensity_max = settings.intensity_max_of(0)
         self._settings = settings
-        self._path = data_root / settings.path
+        self._paths = tuple(data_root / path for path in settings.paths)
         self._label_maps = settings.label_maps and data_root / settings.label_maps
         self._files = ExitStack()
         self._bag: Bag | None = None
         self._process = 0
         bag = self._open()
-        topics = find_lidar_topics(bag, settings.lidar_topic, settings.label_topic)
-        clouds = bag.index(topics.points)
-        selected = select_sweeps(settings.sweeps, {topics.points: range(len(clouds))}, self._path)
-        self._clouds = [clouds[number] for number in selected]
-        self.sample_ids = tuple(
-            f'{settings.path.as_posix()}/{cloud.stamp_ns}' for cloud in self._clouds
-        )
-        self._labels = {}
+        first = next(iter(settings.lidar_topics), None)
+        topics = find_lidar_topics(bag, first, settings.label_topic)
+        self.lidars = Lidars(bag, settings.lidar_topics or (topics.points,), settings)
+        self.clouds = self._select_clouds()
+        self.sample_ids = tuple(f'{settings.name}/{cloud.stamp_ns}' for cloud in self.clouds)
+        self._labels: dict[int, BagEntry] = {}
         self.label_names: tuple[str, ...] = ()
         if topics.labels is not None:
             self._labels = {entry.stamp_ns: entry for entry in bag.index(topics.labels)}
             self.label_names = read_label_names(bag, topics.labels, settings.label_info_topic)
-        self._cameras = find_cameras(bag, settings.cameras, settings.image_topics)
-        self._images = {camera.name: bag.index(camera.topic) for camera in self._cameras}
-        self._tf = read_tf(bag)
-        self._tell_missing_images(bag.read(self._clouds[0]).header.frame_id)
+        calibrations = {name: data_root / path for name, path in settings.calibrations.items()}
+        self.cameras = find_cameras(
+            bag,
+            settings.cameras,
+            settings.image_topics,
+            calibrations,
+            rectified_topics=settings.rectified_topics,
+        )
+        self.images = {camera.name: bag.index(camera.topic) for camera in self.cameras}
+        self.frames = read_frames(bag, settings.extrinsics, settings.max_tf_gap)
+        self.motion = add_ego_motion(
+            bag, self.frames, self.lidars.first.frame, settings.odometry_topic
+        )
+        if settings.deskew and self.motion is None:
+            raise InputError(
+                '`deskew` needs the motion of the car',
+                where=self._paths[0],
+                expected='a frame of /tf that moves, or a nav_msgs/Odometry',
+                fix='set `deskew: false`',
+            )
+        self.uses = self._find_uses(bag, topics, self.motion)
+        self._tell(self.motion)
 
     def __len__(self) -> int:
-        return len(self._clouds)
+        return len(self.clouds)
 
     def __getitem__(self, index: int) -> Sample:
-        entry = self._clouds[index]
+        entry = self.clouds[index]
         sample_id = self.sample_ids[index]
-        message = self._open().read(entry)
-        points = read_points(message, self.intensity_max)
+        clouds = self.lidars.read(self._open(), self.frames, entry)
+        points, times = map(np.concatenate, zip(*clouds))
         check_points(points, sample_id)
-        images = (
-            self._read_image(camera, entry.stamp_ns, message.header.frame_id)
-            for camera in self._cameras
-        )
+        images = (self._read_image(camera, entry.stamp_ns) for camera in self.cameras)
+        labels = None
+        if self._labels:
+            labels = np.full(len(points), IGNORE_INDEX, dtype=np.uint8)
+            num_first = len(clouds[0][0])
+            labels[:num_first] = self._read_labels(entry.stamp_ns, num_first)
         return Sample(
             sample_id=sample_id,
             stamp_ns=entry.stamp_ns,
             points=points,
-            times=read_times(message),
+            times=times,
             images=tuple(image for image in images if image is not None),
-            labels=self._read_labels(entry.stamp_ns, len(points)) if self._labels else None,
+            labels=labels,
         )
 
     def __getstate__(self) -> dict[str, Any]:
@@ -139,77 +140,108 @@ class Rosbag:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _files=ExitStack())
 
+    def describe_topics(self) -> list[TopicRow]:
+        """All topics of the bag, and what they are used for."""
+        return describe_topics(self._open(), self.uses)
+
     def close(self) -> None:
         """Close the bag; it opens again when it is asked for a sweep."""
         self._files.close()
         self._bag = None
 
     def _open(self) -> Bag:
-        """The bag, opened by this process: a fork would share the position in the file."""
+        """The bag, opened by this process: a fork would share what the files remember."""
         if self._bag is None or self._process != os.getpid():
             self._files = ExitStack()
-            self._bag = self._files.enter_context(open_bag(self._path))
+            # at the end of a program, before the modules that closing needs are gone
+            weakref.finalize(self, self._files.close)
+            self._bag = self._files.enter_context(open_bag(*self._paths))
             self._process = os.getpid()
         return self._bag
 
+    def _select_clouds(self) -> list[BagEntry]:
+        """The clouds of the first lidar that the settings select."""
+        clouds, topic = self.lidars.first.entries, self.lidars.first.topic
+        present = {topic: range(len(clouds))}
+        numbers = select_sweeps(self._settings.sweeps, present, self._paths[0])
+        selected = [clouds[number] for number in numbers]
+        check_unique(selected, numbers, f'{self._paths[0]}: {topic}')
+        return selected
+
     def _read_labels(self, stamp_ns: int, num_points: int) -> NDArray[np.uint8]:
         """(N,) uint8 of the cloud with the same stamp."""
-        where = f'{self._path}: the cloud of {stamp_ns} ns'
+        where = f'{self._paths[0]}: the cloud of {stamp_ns} ns'
         if stamp_ns not in self._labels:
             raise InputError('the cloud has no labels with the same stamp', where=where)
         message = self._open().read(self._labels[stamp_ns])
         return read_labels(message, num_points, where)
 
-    def _read_image(self, camera: BagCamera, stamp_ns: int, frame: str) -> CameraImage | None:
+    def _read_image(self, camera: BagCamera, stamp_ns: int) -> CameraImage | None:
         """Image nearest in time, None where none is near or the car's motion is unknown."""
-        entry = self._find_image(camera, stamp_ns)
+        entry = self._find_image(camera.name, stamp_ns)
         if entry is None:
             return None
-        camera_from_lidar = self._tf.transform(camera.frame, entry.stamp_ns, frame, stamp_ns)
-        if camera_from_lidar is None:
+        lidar_frame = self.lidars.first.frame
+        frame_from_lidar = self.frames.transform(
+            camera.frame, entry.stamp_ns, lidar_frame, stamp_ns
+        )
+        if frame_from_lidar is None:
             return None
         class_map = confidence = None
         if self._label_maps is not None:
-            class_map, confidence = read_label_maps(
-                self._label_maps / camera.name, str(entry.stamp_ns)
-            )
+            folder, stem = self._label_maps / camera.name, str(entry.stamp_ns)
+            maps = read_label_maps(folder, stem)
+            class_map, confidence = (rectify_map(values, camera) for values in maps)
         return CameraImage(
             camera=camera.name,
-            image_id=f'{self._settings.path.as_posix()}/{camera.name}/{entry.stamp_ns}',
-            image=decode_image(self._open().read(entry), camera, f'{self._path}: {entry}'),
+            image_id=f'{self._settings.name}/{camera.name}/{entry.stamp_ns}',
+            image=decode_image(self._open().read(entry), camera, f'{self._paths[0]}: {entry}'),
             intrinsics=camera.intrinsics,
-            camera_from_lidar=camera_from_lidar,
+            camera_from_lidar=camera.camera_from_frame @ frame_from_lidar,
             class_map=class_map,
             confidence=confidence,
         )
 
-    def _find_image(self, camera: BagCamera, stamp_ns: int) -> BagEntry | None:
+    def _find_image(self, camera: str, stamp_ns: int) -> BagEntry | None:
         """Where the image nearest in time stands, None where none is near enough."""
-        entry = nearest(self._images[camera.name], stamp_ns)
-        limit_ns = round(self._settings.max_time_difference * 1e9)
-        return None if entry is None or abs(entry.stamp_ns - stamp_ns) > limit_ns else entry
+        return nearest(self.images[camera], stamp_ns, self._settings.max_time_difference)
 
-    def _tell_missing_images(self, frame: str) -> None:
-        """Warn of the sweeps that come without an image of a camera."""
-        stamps = [cloud.stamp_ns for cloud in self._clouds]
-        for camera in self._cameras:
-            images = {stamp: self._find_image(camera, stamp) for stamp in stamps}
-            found = {stamp: entry for stamp, entry in images.items() if entry is not None}
-            placed = sum(
-                self._tf.knows(camera.frame, entry.stamp_ns, frame, stamp)
-                for stamp, entry in found.items()
-            )
-            if placed < len(images):
-                LOGGER.warning(
-                    f'{self._path}: {len(images) - placed} of {len(images)} sweeps come without '
-                    f'an image of {camera.name}: {len(images) - len(found)} have none within '
-                    f'{self._settings.max_time_difference} s, {len(found) - placed} have one '
-                    'but no /tf around its time'
-                )
+    def _find_uses(self, bag: Bag, topics: LidarTopics, motion: str | None) -> dict[str, str]:
+        named = ', named in the settings'
+        uses = dict.fromkeys(bag.topics_of(TF_MESSAGE), 'coordinate frames')
+        for number, lidar in enumerate(self.lidars.all):
+            found = named if self._settings.lidar_topics else ', the clouds with x, y, z'
+            uses[lidar.topic] = ('another lidar' if number else 'lidar') + found
+        if topics.labels is not None:
+            found = named if self._settings.label_topic else ', the clouds with only `label`'
+            uses[topics.labels] = 'labels' + found
+        for camera in self.cameras:
+            found = named if camera.topic in self._settings.image_topics else ', by its namespace'
+            uses[camera.topic] = f'images of {camera.name}{found}'
+        if motion in bag.topics:
+            found = named if self._settings.odometry_topic else ', as /tf holds none'
+            uses[str(motion)] = 'motion of the car' + found
+        return uses
 
-
-def nearest(entries: list[BagEntry], stamp_ns: int) -> BagEntry | None:
-    """Entry nearest in time of entries in order of time, None of none."""
-    after = bisect_left(entries, stamp_ns, key=lambda entry: entry.stamp_ns)
-    around = entries[max(after - 1, 0) : after + 1]
-    return min(around, key=lambda entry: abs(entry.stamp_ns - stamp_ns), default=None)
+    def _tell(self, motion: str | None) -> None:
+        """Log what was chosen, and warn of what is missing."""
+        if LOGGER.isEnabledFor(logging.INFO):
+            LOGGER.info('%s:\n%s', self._paths[0], format_topics(self.describe_topics()))
+        first, *others = self.lidars.all
+        sweeps = [cloud.stamp_ns for cloud in self.clouds]
+        sentences: list[str | None] = []
+        finders: list[Callable[[int], BagEntry | None]] = []
+        for camera in self.cameras:
+            finders.append(partial(self._find_image, camera.name))
+            placed = partial(self.frames.knows_pairs, camera.frame, first.frame)
+            what = f'an image of {camera.name}'
+            sentences.append(tell_missing(what, sweeps, finders[-1], placed))
+            sentences.append(tell_repeated(self.images[camera.name], f'images of {camera.name}'))
+        for lidar in others:
+            finders.append(partial(self.lidars.partner, lidar))
+            placed = partial(self.frames.knows_pairs, lidar.frame, first.frame)
+            what = f'a cloud of {lidar.topic}'
+            sentences.append(tell_missing(what, sweeps, finders[-1], placed))
+        sentences.append(None if motion else tell_standing_still(sweeps, finders))
+        for sentence in filter(None, sentences):
+            LOGGER.warning(f'{self._paths[0]}: {sentence}')

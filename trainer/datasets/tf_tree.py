@@ -1,56 +1,24 @@
 # Copyright 2026 The reldistill authors. SPDX-License-Identifier: Apache-2.0
-"""Coordinate frames of a bag over time, from its /tf and /tf_static messages."""
+"""Coordinate frames of a bag over time, from its /tf and /tf_static messages.
+
+A frame of /tf that never moves in its parent has that pose at all times: this is how converters
+publish where sensors sit. One that moves has poses at the recorded times and between two of them
+that are close together, and none elsewhere.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial.transform import Rotation, Slerp
 
 from reldistill_ros.core.errors import InputError
-from trainer.datasets.transforms import from_quaternion, invert, make_transform
+from trainer.datasets.tf_track import Pose, Track
+from trainer.datasets.transforms import from_quaternion, invert, to_pose
 
-
-@dataclass
-class _Track:
-    """Transforms from a child frame to its parent over time.
-
-    Attributes:
-        parent: name of the parent frame.
-        poses: stamp in nanoseconds -> quaternion x y z w and translation, 7 numbers.
-        ordered: stamps and poses as arrays in order of time, made once all are known.
-    """
-
-    parent: str
-    poses: dict[int, tuple[float, ...]] = field(default_factory=dict)
-    ordered: tuple[NDArray[np.int64], NDArray[np.float64]] | None = None
-
-    def arrays(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        if self.ordered is None:
-            stamps = sorted(self.poses)
-            self.ordered = np.array(stamps), np.array([self.poses[stamp] for stamp in stamps])
-        return self.ordered
-
-    def covers(self, stamp_ns: int) -> bool:
-        stamps, _ = self.arrays()
-        return bool(stamps[0] <= stamp_ns <= stamps[-1])
-
-    def at(self, stamp_ns: int) -> NDArray[np.float64]:
-        """parent_from_child (4, 4) between the two nearest stamps: linear and slerp."""
-        stamps, poses = self.arrays()
-        after = int(np.searchsorted(stamps, stamp_ns))
-        if after < len(stamps) and stamps[after] == stamp_ns:
-            return from_quaternion(poses[after, :4], poses[after, 4:])
-        span = slice(after - 1, after + 1)
-        # Nanoseconds since 1970 do not fit into float64: interpolate on differences.
-        share = float(stamp_ns - stamps[after - 1]) / float(stamps[after] - stamps[after - 1])
-        rotation = Slerp([0.0, 1.0], Rotation.from_quat(poses[span, :4]))(share)
-        translation = (1.0 - share) * poses[after - 1, 4:] + share * poses[after, 4:]
-        return make_transform(rotation.as_matrix(), translation)
+MAX_GAP = 1.0  # seconds
 
 
 class TfTree:
@@ -59,19 +27,48 @@ class TfTree:
     Args:
         static_messages: contents of /tf_static.
         messages: contents of /tf.
+        max_gap: longest time in seconds between two poses to interpolate in.
     """
 
-    def __init__(self, static_messages: Iterable[Any], messages: Iterable[Any]) -> None:
+    def __init__(
+        self,
+        static_messages: Iterable[Any] = (),
+        messages: Iterable[Any] = (),
+        max_gap: float = MAX_GAP,
+    ) -> None:
+        self._max_gap_ns = round(max_gap * 1e9)
         self._static: dict[str, tuple[str, NDArray[np.float64]]] = {}
-        self._moving: dict[str, _Track] = {}
-        for message in static_messages:
-            for transform in message.transforms:
-                pose = _pose(transform)
-                entry = (_name(transform.header.frame_id), from_quaternion(pose[:4], pose[4:]))
-                self._static[_name(transform.child_frame_id)] = entry
-        for message in messages:
-            for transform in message.transforms:
-                self._add(transform)
+        self._moving: dict[str, Track] = {}
+        for transform in (t for message in static_messages for t in message.transforms):
+            pose, edge = read_pose(*_parts(transform), _edge(transform)), _edge(transform)
+            self.place(*edge, from_quaternion(pose[:4], pose[4:]))
+        for transform in (t for message in messages for t in message.transforms):
+            self._add(transform)
+
+    def place(self, parent: str, child: str, parent_from_child: NDArray[np.float64]) -> None:
+        """Say where a frame stands still in another, whatever was said before."""
+        self._static[plain_name(child)] = plain_name(parent), parent_from_child
+        self._moving.pop(plain_name(child), None)
+
+    def move(self, parent: str, child: str, poses: Iterable[tuple[int, Pose]]) -> None:
+        """Say where a frame moves in another, whatever was said before of its motion.
+
+        All that stands still to `child` moves with it: the topmost of these frames gets the
+        poses, so that `child` keeps its place among them.
+
+        Args:
+            parent: a frame that stands still, such as `odom`.
+            child: a frame of the car.
+            poses: stamp in nanoseconds and parent_from_child.
+        """
+        chain = self._still_chain(child)
+        child_from_top = invert(self._to_last(chain, np.zeros(1, dtype=np.int64))[0])
+        track = Track(plain_name(parent))
+        for stamp_ns, pose in poses:
+            if len(chain) > 1:
+                pose = to_pose(from_quaternion(pose[:4], pose[4:]) @ child_from_top)
+            track.add(stamp_ns, pose)
+        self._moving[chain[-1]] = track
 
     def transform(
         self, target: str, target_ns: int, source: str, source_ns: int
@@ -90,19 +87,56 @@ class TfTree:
         Raises:
             InputError: the two frames are not connected.
         """
-        target_chain, source_chain = self._chains(target, source)
-        if not self.knows(target, target_ns, source, source_ns):
+        found = self.transforms(target, target_ns, source, [source_ns])
+        return None if found is None else found[0]
+
+    def transforms(
+        self, target: str, target_ns: int, source: str, source_ns: Iterable[int]
+    ) -> NDArray[np.float64] | None:
+        """As `transform` from T times to one: (T, 4, 4), None where one of the times is unknown."""
+        stamps = np.array([target_ns, *source_ns], dtype=np.int64)
+        at_once = bool((stamps == target_ns).all())
+        target_chain, source_chain = self._chains(target, source, at_once)
+        covered = self._covers(target_chain, stamps[:1]), self._covers(source_chain, stamps[1:])
+        if not all(known.all() for known in covered):
             return None
-        root_from_target = self._to_root(target_chain, target_ns)
-        return invert(root_from_target) @ self._to_root(source_chain, source_ns)
+        found: NDArray[np.float64] = invert(
+            self._to_last(target_chain, stamps[:1])[0]
+        ) @ self._to_last(source_chain, stamps[1:])
+        return found
 
-    def knows(self, target: str, target_ns: int, source: str, source_ns: int) -> bool:
-        """Whether `transform` would give the transform and not None."""
-        target_chain, source_chain = self._chains(target, source)
-        return self._covers(target_chain, target_ns) and self._covers(source_chain, source_ns)
+    def knows_pairs(
+        self, target: str, source: str, stamps: Sequence[tuple[int, int]]
+    ) -> NDArray[np.bool_]:
+        """(T,) bool: whether `transform` gives T transforms.
 
-    def _chains(self, target: str, source: str) -> tuple[list[str], list[str]]:
-        """The chains of two frames up to the root that they share."""
+        Args:
+            target: frame that points are taken to.
+            source: frame of the points.
+            stamps: times of target and source in nanoseconds.
+        """
+        targets, sources = np.array(stamps, dtype=np.int64).reshape(-1, 2).T
+        at_once, apart = (
+            self._covers(target_chain, targets) & self._covers(source_chain, sources)
+            for target_chain, source_chain in (
+                self._chains(target, source, same) for same in (True, False)
+            )
+        )
+        return np.where(targets == sources, at_once, apart)
+
+    def are_connected(self, one: str, other: str) -> bool:
+        """Whether two frames have the same root."""
+        return self._chain(one)[-1] == self._chain(other)[-1]
+
+    def moves(self, frame: str) -> bool:
+        """Whether the frame moves in the root of its tree."""
+        return self._still_chain(frame)[-1] != self._chain(frame)[-1]
+
+    def _chains(self, target: str, source: str, at_once: bool) -> tuple[list[str], list[str]]:
+        """The chains of two frames up to a frame that they share.
+
+        This is the root of all, or the next one if both frames are meant at one time.
+        """
         target_chain, source_chain = self._chain(target), self._chain(source)
         if target_chain[-1] != source_chain[-1]:
             raise InputError(
@@ -110,20 +144,25 @@ class TfTree:
                 where=f'/tf and /tf_static: {source!r} and {target!r}',
                 expected='one tree that holds both frames',
                 got=f'{" -> ".join(source_chain)} and {" -> ".join(target_chain)}',
-                fix='record /tf and /tf_static, the latter with transient_local durability',
+                fix='record /tf and /tf_static, the latter with transient_local durability, or '
+                'give `extrinsics` in the settings',
             )
+        while at_once and len(target_chain) > 1 < len(source_chain):
+            if target_chain[-2] != source_chain[-2]:
+                break
+            del target_chain[-1], source_chain[-1]
         return target_chain, source_chain
 
-    def _covers(self, chain: list[str], stamp_ns: int) -> bool:
-        moving = (frame for frame in chain[:-1] if frame not in self._static)
-        return all(self._moving[frame].covers(stamp_ns) for frame in moving)
+    def _covers(self, chain: list[str], stamps_ns: NDArray[np.int64]) -> NDArray[np.bool_]:
+        covered = np.ones(len(stamps_ns), dtype=bool)
+        for frame in (frame for frame in chain[:-1] if frame not in self._static):
+            covered &= self._moving[frame].covers(stamps_ns, self._max_gap_ns)
+        return covered
 
     def _add(self, transform: Any) -> None:
         """Add a transform of /tf."""
-        stamp = transform.header.stamp
-        stamp_ns = int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)
-        parent, child = _name(transform.header.frame_id), _name(transform.child_frame_id)
-        track = self._moving.setdefault(child, _Track(parent))
+        parent, child = _edge(transform)
+        track = self._moving.setdefault(child, Track(parent))
         if track.parent != parent:
             raise InputError(
                 'a coordinate frame has two parents',
@@ -131,7 +170,8 @@ class TfTree:
                 got=[track.parent, parent],
                 fix='record the bag with one publisher of this frame',
             )
-        track.poses[stamp_ns] = _pose(transform)
+        pose = read_pose(*_parts(transform), (parent, child))
+        track.add(stamp_of(transform.header), pose)
 
     def _parent(self, frame: str) -> str | None:
         if frame in self._static:
@@ -140,33 +180,51 @@ class TfTree:
 
     def _chain(self, frame: str) -> list[str]:
         """Frame, its parent, and so on up to the root."""
-        chain = [_name(frame)]
+        chain = [plain_name(frame)]
         while (parent := self._parent(chain[-1])) is not None:
             if parent in chain:
                 raise InputError('the coordinate frames form a circle', where='/tf', got=chain)
             chain.append(parent)
         return chain
 
-    def _to_root(self, chain: list[str], stamp_ns: int) -> NDArray[np.float64]:
-        """root_from_frame (4, 4) at a time that was recorded."""
-        root_from_frame = np.eye(4)
+    def _still_chain(self, frame: str) -> list[str]:
+        """Frame, its parent, and so on as long as they stand still to each other."""
+        chain = self._chain(frame)
+        moving = (
+            position
+            for position, name in enumerate(chain[:-1])
+            if name not in self._static and not self._moving[name].is_still()
+        )
+        return chain[: next(moving, len(chain)) + 1]
+
+    def _to_last(self, chain: list[str], stamps_ns: NDArray[np.int64]) -> NDArray[np.float64]:
+        """last_from_first (T, 4, 4) of a chain at times that were recorded."""
+        last_from_first = np.repeat(np.eye(4)[None], len(stamps_ns), axis=0)
         for frame in chain[:-1]:
             if frame in self._static:
                 parent_from_frame = self._static[frame][1]
             else:
-                parent_from_frame = self._moving[frame].at(stamp_ns)
-            root_from_frame = parent_from_frame @ root_from_frame
-        return root_from_frame
+                parent_from_frame = self._moving[frame].at(stamps_ns)
+            last_from_first = parent_from_frame @ last_from_first
+        return last_from_first
 
 
-def _name(frame: str) -> str:
+def plain_name(frame: str) -> str:
     """Name of a frame without the leading slash of old drivers."""
     return frame.lstrip('/')
 
 
-def _pose(transform: Any) -> tuple[float, ...]:
-    """Quaternion x y z w and translation of a TransformStamped."""
-    rotation, translation = transform.transform.rotation, transform.transform.translation
+def stamp_of(header: Any) -> int:
+    """Stamp of a std_msgs/Header in nanoseconds."""
+    return int(header.stamp.sec) * 1_000_000_000 + int(header.stamp.nanosec)
+
+
+def read_pose(rotation: Any, translation: Any, edge: tuple[str, str]) -> Pose:
+    """Quaternion x y z w and translation of geometry messages.
+
+    Raises:
+        InputError: not finite, or no rotation.
+    """
     pose = (
         *(float(getattr(rotation, axis)) for axis in 'xyzw'),
         *(float(getattr(translation, axis)) for axis in 'xyz'),
@@ -174,8 +232,17 @@ def _pose(transform: Any) -> tuple[float, ...]:
     if not np.isfinite(pose).all() or not any(pose[:4]):
         raise InputError(
             'a transform of the bag is not a rigid transform',
-            where=f'{transform.header.frame_id!r} to {transform.child_frame_id!r}',
+            where=f'{edge[0]!r} to {edge[1]!r}',
             expected='finite numbers and a quaternion other than zero',
             got=pose,
         )
     return pose
+
+
+def _edge(transform: Any) -> tuple[str, str]:
+    """Parent and child of a TransformStamped."""
+    return plain_name(transform.header.frame_id), plain_name(transform.child_frame_id)
+
+
+def _parts(transform: Any) -> tuple[Any, Any]:
+    return transform.transform.rotation, transform.transform.translation

