@@ -26,8 +26,8 @@ from trainer.evaluate import make_labeller
 from trainer.pairing import pair_points
 from trainer.run import TEACHER_VOCABULARY, Run, TrainedRun
 from trainer.splits import true_classes
-from trainer.teachers.build import LabelMapSettings
 from trainer.teachers.label_maps import class_embeddings
+from trainer.teachers.settings import LabelMapSettings
 from trainer.teachers.teacher import DenseFeatures
 
 FULL_CONFIDENCE = 255

@@ -29,8 +29,8 @@ from reldistill_ros.core.errors import InputError, import_extra
 from reldistill_ros.core.files import write_json
 from trainer.onnx_graph import IR_VERSION, OPSET
 from trainer.open_clip_text import OpenClipEncoder
-from trainer.teachers.clip import embed_patches
-from trainer.teachers.patches import scale_image, scaled_size
+from trainer.teachers.grids import scale_image, scaled_size
+from trainer.teachers.maskclip import maskclip_features
 from trainer.text_graph import halve_weights
 
 # Largest 1 - cosine of a patch, or share of pixels with another class. Weights are stored in 16
@@ -116,7 +116,7 @@ def clip_network(
 
     Args:
         encoder: whose text tower sets the space.
-        short_side: see `ClipTeacher`.
+        short_side: see `trainer.teachers.settings.ClipTeacherSettings`.
         image_size: H, W of the camera.
     """
     visual = encoder.model.visual
@@ -135,7 +135,7 @@ def clip_network(
 
 
 class _DenseClip(nn.Module):
-    """What `trainer.teachers.clip.dense_features` computes, in operators that ONNX has."""
+    """`maskclip_features` as a module, which the exporter asks for."""
 
     def __init__(self, visual: Any) -> None:
         super().__init__()
@@ -143,14 +143,7 @@ class _DenseClip(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Features (1, C, h, w) of pixels (1, 3, H, W)."""
-        tokens, (rows, columns) = embed_patches(self.visual, pixels)
-        *first_blocks, last_block = self.visual.transformer.resblocks
-        for block in first_blocks:
-            tokens = block(tokens)
-        only_itself = torch.eye(1 + rows * columns).log()  # 0 on the diagonal, else -inf
-        tokens = last_block(tokens, attn_mask=only_itself)
-        features: Tensor = self.visual.ln_post(tokens[:, 1:]) @ self.visual.proj
-        return features.transpose(1, 2).reshape(1, -1, rows, columns)
+        return maskclip_features(self.visual, pixels)
 
 
 def _scaling_graph(settings: ImageEncoderSettings) -> onnx.ModelProto:

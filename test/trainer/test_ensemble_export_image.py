@@ -19,7 +19,9 @@ from reldistill_ros.cameras.image_encoder import ImageEncoderSettings, load_imag
 from reldistill_ros.core.errors import InputError
 from trainer.datasets.sample import CameraImage
 from trainer.export_image import clip_network, export_image
-from trainer.teachers.clip import ClipTeacher
+from trainer.teachers.clip import ClipNetwork
+from trainer.teachers.grids import ImageGrids
+from trainer.teachers.patches import PatchTeacher
 
 pytest.importorskip('onnxscript', reason='the train extra is not installed')
 
@@ -75,7 +77,7 @@ def test_an_exported_clip_gives_the_features_of_the_teacher(tmp_path):
     mean = np.linspace(-0.1, 0.1, 24).astype(np.float32)
     encoder = load_image_encoder(Folder(tmp_path, mean), num_threads=1)
     camera = CameraImage('front', 'front/0', image, np.eye(3), np.eye(4))
-    teacher = ClipTeacher(clip, short_side=48)(camera)
+    teacher = PatchTeacher(ImageGrids(ClipNetwork(clip), size=48))(camera)
     centres = (np.mgrid[:6, :11].reshape(2, -1).T[:, ::-1] + 0.5) * [160 / 11, 15] - 0.5
     features = teacher.at(centres) - mean
     features /= np.linalg.norm(features, axis=1, keepdims=True)
