@@ -22,7 +22,7 @@ import yaml
 from reldistill_ros.core.errors import InputError, run_command
 from reldistill_ros.core.files import write_json
 from trainer.inspect_bag import Inspection, inspect_bag
-from trainer.inspect_page import format_page
+from trainer.inspect_page import format_page, format_settings
 from trainer.overlay import write_png
 
 REPORT = 'report.json'
@@ -44,6 +44,9 @@ def main() -> None:
     values = read_values(arguments.settings, arguments.bag.resolve(), data_root)
     inspection = inspect_bag(values, data_root)
     print(format_page(inspection))
+    if inspection.can_be_trained:
+        root = arguments.data or arguments.bag.parent
+        print(f'\nfor a run file that is used with --data {root}:\n{format_settings(inspection)}')
     if arguments.out is not None:
         for path in write_report(inspection, arguments.out):
             print(f'wrote {path}')

@@ -26,7 +26,6 @@ def format_page(inspection: Inspection) -> str:
         'points': _point_lines(inspection.clouds),
         'cameras': _camera_lines(inspection.drive, inspection.clouds),
         'what would hinder training': _hindrance_lines(inspection.hindrances),
-        'settings of a run': _settings_lines(inspection.settings),
     }
     return '\n\n'.join(
         '\n'.join([title, *(f'  {line}' for line in lines)]) for title, lines in sections.items()
@@ -129,8 +128,10 @@ def _hindrance_lines(hindrances: Sequence[Hindrance]) -> Iterator[str]:
             )
 
 
-def _settings_lines(settings: dict[str, object]) -> list[str]:
-    return yaml.safe_dump({'train': [settings]}, sort_keys=False, allow_unicode=True).splitlines()
+def format_settings(inspection: Inspection) -> str:
+    """The part `train:` of a run file, to be pasted as it is."""
+    values = {'train': [inspection.settings]}
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
 
 
 def _rhythm_words(rhythm: Rhythm) -> tuple[str, str, str]:

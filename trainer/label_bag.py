@@ -1,8 +1,9 @@
 # Copyright 2026 The reldistill authors. SPDX-License-Identifier: Apache-2.0
 """Label a recording: `python -m trainer.label_bag BAG --bundle BUNDLE --out DIR`, without ROS.
 
-Writes `DIR/bag` (MCAP) with what the node would publish for the clouds, under its topics and with
-their stamps, and with the coordinate frames: open it in RViz or Foxglove, or play it beside BAG.
+Writes `DIR/bag` (MCAP) with the labelled and the coloured clouds that the node would publish, under
+its topics and with their stamps, with the class names and the coordinate frames: open it in RViz or
+Foxglove, or play it beside BAG. It takes 40 bytes a point.
 """
 
 from __future__ import annotations

@@ -38,7 +38,8 @@ LOAD_ERRORS = (
 CONFIG = 'open_clip_config.json'
 NO_WEIGHTS = (
     'connect this machine to the network once, or name a checkpoint file or a folder of the hub '
-    'as `pretrained`, or use the text encoder that needs no download (kind: minilm)'
+    'as `pretrained`, or take another teacher: class maps (kind: label_maps), and with them the '
+    'text encoder that needs no download (kind: minilm)'
 )
 
 

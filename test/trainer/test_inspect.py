@@ -20,7 +20,7 @@ from trainer.datasets.rosbag import Rosbag
 from trainer.datasets.rosbag_settings import RosbagSettings
 from trainer.inspect import main
 from trainer.inspect_bag import inspect_bag
-from trainer.inspect_page import format_page
+from trainer.inspect_page import format_page, format_settings
 from trainer.inspect_points import suggest_maximum
 from trainer.inspect_topics import measure_rhythm
 
@@ -101,8 +101,7 @@ def test_rates_offsets_motion_and_pairs_are_measured(tmp_path):
 
 def test_the_settings_that_are_printed_open_the_drive(tmp_path):
     found = inspect(tmp_path, drive())
-    page = format_page(found)
-    (values,) = yaml.safe_load(page[page.rindex('  train:') :])['train']
+    (values,) = yaml.safe_load(format_settings(found))['train']
     settings = parse_settings(values, RosbagSettings, 'page')
     assert settings.intensity_max == 100
     sample = Rosbag(settings, tmp_path)[0]

@@ -241,6 +241,8 @@ def test_cameras_are_chosen_by_name_and_several_image_topics_by_topic(tmp_path):
     assert both.images[0].image_id == f'bag/camera_front/{START + 40 * MS}'
     with pytest.raises(InputError, match=r'(?s)does not have the cameras.*rear'):
         reopen(tmp_path, cameras=['rear'])
+    with pytest.raises(InputError, match=r'(?s)does not have the image topics.*/typo'):
+        reopen(tmp_path, image_topics=['/typo'])
 
 
 def test_frames_that_are_not_connected_are_refused(tmp_path):

@@ -89,6 +89,15 @@ def find_cameras(
             got=sorted(found) or 'no image topic',
             fix='change `cameras` or `calibrations` in the settings',
         )
+    known = {topic for camera in found.values() for topic in camera.topics}
+    if not known.issuperset(image_topics):
+        raise InputError(
+            'the bag does not have the image topics that the settings name',
+            where=bag.path,
+            expected=sorted(known) or 'no image topic',
+            got=sorted({*image_topics} - known),
+            fix='change `image_topics` in the settings',
+        )
     without = [name for name in selected if not (found[name].info or name in calibrations)]
     if without and (names is not None or len(without) == len(selected)):
         raise _no_camera_info(bag, {name: found[name] for name in without})

@@ -110,4 +110,9 @@ def _opened(source: Path | bytes, where: object) -> Iterator[Any]:
             'the image does not exist', where=where, fix='complete the drive, or leave it out'
         ) from error
     except (OSError, SyntaxError, pillow.DecompressionBombError) as error:
-        raise InputError('the image cannot be decoded', where=where, got=error) from error
+        raise InputError(
+            'the image cannot be decoded',
+            where=where,
+            got=error,
+            fix='restore the file, or leave such sweeps out with --allow-missing N',
+        ) from error

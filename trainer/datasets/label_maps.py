@@ -27,6 +27,13 @@ def read_label_maps(folder: Path, image_name: str) -> tuple[NDArray[np.uint8], N
     Raises:
         InputError: a file is missing or not 8 bits with one channel, or the sizes differ.
     """
+    if not folder.is_dir():
+        raise InputError(
+            'the folder of class maps does not exist',
+            where=folder,
+            expected=f'the maps of one camera: {image_name}_class.png, ...',
+            fix='correct `label_maps` of the drive in the settings',
+        )
     class_path = folder / f'{image_name}_class.png'
     confidence_path = folder / f'{image_name}_confidence.png'
     class_map = read_grey(class_path, class_path)
