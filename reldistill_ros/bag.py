@@ -10,6 +10,7 @@ import struct
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -102,10 +103,11 @@ class Bag:
         """All messages of a topic that begin with a header, sorted by stamp.
 
         Raises:
-            InputError: no such topic, no header, or the clock jumped back.
+            InputError: no such topic, no header, the clock jumped back, or the files are of
+                two drives.
         """
         self._check_header(topic)
-        entries = []
+        parts: list[list[BagEntry]] = []
         for number, file in self._files_of(topic):
             with readable(self.path):
                 found = [
@@ -119,8 +121,9 @@ class Bag:
                     for log_ns, position in file.locate(topic)
                 ]
             _check_clock(found, f'{file.path}: {topic}')
-            entries += found
-        return sorted(entries)
+            parts.append(found)
+        _check_order(parts, f'{self.path}: {topic}')
+        return sorted(entry for part in parts for entry in part)
 
     def raw(self, entry: BagEntry) -> bytes:
         """The serialised message, as a ROS 2 publisher takes it."""
@@ -198,6 +201,20 @@ def _check_clock(entries: Sequence[BagEntry], where: str) -> None:
                 'as separate drives',
             )
         latest = max(latest, entry.stamp_ns)
+
+
+def _check_order(parts: Sequence[Sequence[BagEntry]], where: str) -> None:
+    """Refuse files that hold one topic at the same time: they are of two drives."""
+    spans = sorted((min(part).stamp_ns, max(part).stamp_ns) for part in parts if part)
+    for (_, end), (start, _) in pairwise(spans):
+        if start < end - LONGEST_STEP_BACK_NS:
+            raise InputError(
+                'two files hold the same topic at the same time',
+                where=where,
+                expected='files of one drive, one after the other',
+                got=f'one begins {(end - start) / 1e9:.3f} s before the end of another',
+                fix='read them as separate drives',
+            )
 
 
 def _wrap_files(reader: Any, target: Any) -> list[BagFile]:

@@ -23,6 +23,7 @@ from reldistill_ros.core.student import Student
 from trainer.batches import Batch, TrainingSweeps, load_batches, steps_per_epoch
 from trainer.checkpoint import Progress, load_optimiser, load_student, save_checkpoint
 from trainer.collapse import CollapseGuard
+from trainer.datasets.open import tell_what_is_read
 from trainer.gather import gather_pairs
 from trainer.losses import (
     anchor_weights,
@@ -253,6 +254,7 @@ def main() -> None:
         'by default the first one ends the run',
     )
     arguments = parser.parse_args()
+    tell_what_is_read()
     if arguments.resume:
         run = resume_run(arguments.settings, arguments.out, arguments.data)
     else:

@@ -57,8 +57,13 @@ def label_bag(bag: Bag, topic: str, labeller: Labeller, intensity_max: float, ou
             labelled = encode_xyzcpe(points, found.class_ids, found.probabilities, found.entropies)
             colored = encode_xyzrgb(points, colors[found.class_ids])
             for name, records in (('segmentation', labelled), ('visualization', colored)):
-                frame = cloud.header.frame_id
-                writer.write_cloud(f'{output}/{name}', entry.stamp_ns, records, frame)
+                writer.write_cloud(
+                    f'{output}/{name}',
+                    entry.stamp_ns,
+                    records,
+                    frame=cloud.header.frame_id,
+                    log_ns=entry.log_ns,
+                )
     return len(entries)
 
 

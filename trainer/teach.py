@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from reldistill_ros.core.errors import InputError, run_command
 from reldistill_ros.core.settings import load_settings
-from trainer.datasets.open import open_dataset
+from trainer.datasets.open import open_dataset, tell_what_is_read
 from trainer.datasets.sample import Dataset
 from trainer.missing import MissingSweeps, Unreadable
 from trainer.settings import RunSettings
@@ -149,6 +149,7 @@ def main() -> None:
         'one ends it',
     )
     arguments = parser.parse_args()
+    tell_what_is_read()
     settings = load_settings(arguments.settings, RunSettings)
     shard = find_shard(arguments.shard)
     torch.set_num_threads(settings.threads)

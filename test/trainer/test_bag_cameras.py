@@ -109,6 +109,12 @@ def test_an_empty_model_without_coefficients_is_a_pinhole(tmp_path):
     assert one_camera(tmp_path, info(distortion_model='none', d=np.zeros(12))).lens is None
 
 
+@pytest.mark.parametrize('d', [[], [0, 0, 0, 0]])
+def test_a_fisheye_without_coefficients_is_a_fisheye(tmp_path, d):
+    camera = one_camera(tmp_path, info(distortion_model='equidistant', d=d))
+    assert camera.lens.model == 'equidistant'
+
+
 def test_an_unknown_distortion_model_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"(?s)distortion.*camera_info.*equidistant.*'ftheta'"):
         one_camera(tmp_path, info(distortion_model='ftheta', d=[0.1] * 6))

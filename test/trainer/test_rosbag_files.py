@@ -107,6 +107,13 @@ def test_recordings_of_two_computers_at_the_same_time_are_one_drive(tmp_path):
     assert_same(reopen(tmp_path, path=['cameras', 'others']), reopen(tmp_path))
 
 
+def test_two_drives_at_the_same_time_are_not_mixed_into_one(tmp_path):
+    write_bag(tmp_path / 'one', drive(40))
+    write_bag(tmp_path / 'two', drive(40, image_delay=10 * MS))
+    with pytest.raises(InputError, match='the same topic at the same time'):
+        reopen(tmp_path, path=['one', 'two'])
+
+
 def test_sqlite_and_ros1_equal_mcap(tmp_path):
     write_bag(tmp_path / 'bag', drive(4))
     write_bag(tmp_path / 'sqlite', drive(4), StoragePlugin.SQLITE3)

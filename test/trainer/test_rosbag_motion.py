@@ -310,3 +310,16 @@ def test_images_that_are_rectified_in_spite_of_their_name_are_left_as_they_are(t
     assert reopen(tmp_path)[0].images[0].image.shape != PIXELS.shape
     image = reopen(tmp_path, rectified_topics=['/camera_front/image/compressed'])[0].images[0]
     np.testing.assert_array_equal(image.image, PIXELS)
+
+
+def test_a_car_that_stands_still_in_tf_and_in_its_odometry_is_read(tmp_path):
+    stamps = [START + number * 20 * MS for number in range(16)]
+    still = (NO_TURN, (1.0, 2.0, 0.0))
+    messages = without(drive(), '/tf')
+    for stamp in stamps:
+        edge = (stamp, 'odom', 'base_link', *still)
+        messages.append(('/tf', stamp, transforms(edge)))
+        messages.append(('/odom', stamp, odometry(stamp, 'odom', 'base_link', *still)))
+    dataset = open_drive(tmp_path, messages)
+    assert placement(dataset)[2, 3] == pytest.approx(LIDAR_PLACE[0] - CAMERA_PLACE[0])
+    np.testing.assert_allclose(placement(dataset)[:3, :3].sum(axis=1), [-1, -1, 1], atol=1e-9)

@@ -96,11 +96,18 @@ class BagWriter:
         self.write(topic, stamp_ns, message)
 
     def write_cloud(
-        self, topic: str, stamp_ns: int, records: NDArray[np.void], frame: str = LIDAR_FRAME
+        self,
+        topic: str,
+        stamp_ns: int,
+        records: NDArray[np.void],
+        *,
+        frame: str = LIDAR_FRAME,
+        log_ns: int | None = None,
     ) -> None:
-        """Write records (N,) as a PointCloud2."""
+        """Write records (N,) as a PointCloud2, logged at its stamp if not at another time."""
         head = messages.header(self._store, stamp_ns, frame)
-        self.write(topic, stamp_ns, messages.cloud_message(self._store, head, records))
+        message = messages.cloud_message(self._store, head, records)
+        self.write(topic, stamp_ns if log_ns is None else log_ns, message)
 
     def write(self, topic: str, log_ns: int, message: Any) -> None:
         """Write a message of `rosbags`."""

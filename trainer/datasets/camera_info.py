@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reldistill_ros.core.errors import InputError
-from trainer.datasets.lens import Lens, check_model
+from trainer.datasets.lens import MODELS, Lens, check_model
 from trainer.datasets.transforms import make_transform
 
 Matrix = NDArray[np.float64]
@@ -95,10 +95,14 @@ def find_lens(calibration: Calibration, is_rectified: bool) -> Lens | None:
     Raises:
         InputError: the distortion model is not known.
     """
-    distorted = bool(np.any(calibration.coefficients))
+    # a fisheye without coefficients is r = f theta, and no pinhole camera
+    is_fisheye = MODELS.get(calibration.model, ('', ()))[0] == 'equidistant'
+    distorted = is_fisheye or bool(np.any(calibration.coefficients))
     if is_rectified or not (distorted or calibration.is_turned):
         return None
-    coefficients = calibration.coefficients if distorted else np.zeros(5)
+    coefficients = calibration.coefficients
+    if not np.any(coefficients):
+        coefficients = np.zeros(4 if is_fisheye else 5)
     name = calibration.model if distorted else 'plumb_bob'
     projection = calibration.projection[:, :3]
     rectified = projection if _is_pinhole(projection) else calibration.matrix

@@ -115,7 +115,7 @@ class Lidars:
                 ),
                 where,
             )
-        elif lidar is not self.first:
+        elif frame != self.first.frame:
             points[:, :3] = apply(
                 self._place(frames, frame, entry.stamp_ns, sweep_ns), points[:, :3]
             )
@@ -125,7 +125,12 @@ class Lidars:
         self, frames: TfTree, frame: str, cloud_ns: int, sweep_ns: int
     ) -> NDArray[np.float64]:
         found = frames.transform(self.first.frame, sweep_ns, frame, cloud_ns)
-        assert found is not None  # or `knows` would have said so
+        if found is None:  # of a lidar whose clouds change their frame
+            raise InputError(
+                'it is not known where the lidar was',
+                where=f'{frame!r} in {self.first.frame!r} at {cloud_ns} ns',
+                fix='leave the sweep out by `sweeps` in the settings',
+            )
         return found
 
     def _check_fields(self, message: Any, where: str) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Annotated
 
@@ -28,6 +29,12 @@ DatasetSettings = Annotated[
     | RosbagSettings,
     Field(discriminator='format'),
 ]
+
+
+def tell_what_is_read() -> None:
+    """Have the readers print what they chose and why, as they print their warnings."""
+    logging.basicConfig(format='%(message)s')
+    logging.getLogger('trainer').setLevel(logging.INFO)
 
 
 def open_dataset(settings: DatasetSettings, data_root: Path) -> Dataset:

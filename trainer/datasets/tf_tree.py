@@ -62,6 +62,8 @@ class TfTree:
             poses: stamp in nanoseconds and parent_from_child.
         """
         chain = self._still_chain(child)
+        if plain_name(parent) in chain[1:]:  # the car stood still, and /tf says where
+            chain = chain[: chain.index(plain_name(parent))]
         child_from_top = invert(self._to_last(chain, np.zeros(1, dtype=np.int64))[0])
         track = Track(plain_name(parent))
         for stamp_ns, pose in poses:
