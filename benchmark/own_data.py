@@ -26,6 +26,7 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 from benchmark.bags import measure_storages
 from benchmark.loader import measure as measure_loader
 from reldistill_ros.bag import open_bag
+from reldistill_ros.cameras.opinions import nearest_cells
 from reldistill_ros.core.errors import run_command
 from reldistill_ros.core.files import write_json
 from reldistill_ros.core.settings import load_settings
@@ -121,9 +122,9 @@ def count_equal(
     assert image.class_map is not None
     pairs = pair_points(sample.points, image, pairing)
     truth = coarse[sample.labels[pairs.point_indices]]
-    scale = np.array(image.class_map.shape[::-1]) / image.image.shape[1::-1]
-    columns, rows = ((pairs.pixels + 0.5) * scale).astype(int).T
-    seen = cityscapes_to_coarse()[image.class_map[rows, columns]]
+    height, width = image.image.shape[:2]
+    classes = nearest_cells(image.class_map, pairs.pixels, (height, width))
+    seen = cityscapes_to_coarse()[classes]
     known = (truth != IGNORE_INDEX) & (seen != IGNORE_INDEX)
     return int((truth == seen)[known].sum()), int(known.sum())
 

@@ -15,9 +15,9 @@ from typing import Any
 
 from reldistill_ros.core.errors import run_command
 from reldistill_ros.core.files import write_json
+from trainer.compare_table import NOTHING, markdown_table
 
 JOINED = ('rows', 'structure', 'significance', 'correlations')
-NOTHING = '–'  # noqa: RUF001
 
 
 def join(results: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
@@ -54,11 +54,10 @@ def _pivot(
     for entry in entries:
         found.setdefault(tuple(entry[key] for key in rows), {})[entry[column]] = cell(entry)
     columns = list(dict.fromkeys(name for cells in found.values() for name in cells))
-    lines = [[*rows, *columns], ['---'] * (len(rows) + len(columns))]
-    lines += [
+    lines = [
         [*key, *(cells.get(name, NOTHING) for name in columns)] for key, cells in found.items()
     ]
-    return '\n'.join(f'| {" | ".join(line)} |' for line in lines)
+    return markdown_table([*rows, *columns], lines)
 
 
 def _spread(mean: float, std: float | None) -> str:

@@ -10,11 +10,11 @@ import struct
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from reldistill_ros.bag_file import HEAD, BagFile, Position, readable
+from reldistill_ros.bag_order import check_clock, check_files
 from reldistill_ros.core.errors import InputError, import_extra
 from reldistill_ros.find_bags import find_bags
 from reldistill_ros.foxglove_file import FoxgloveFile, is_foxglove
@@ -27,7 +27,6 @@ COMPRESSED_IMAGE = 'sensor_msgs/msg/CompressedImage'
 CAMERA_INFO = 'sensor_msgs/msg/CameraInfo'
 TF_MESSAGE = 'tf2_msgs/msg/TFMessage'
 STRING = 'std_msgs/msg/String'
-LONGEST_STEP_BACK_NS = 1_000_000_000  # threads of a driver may swap messages, but not for long
 
 
 @dataclass(frozen=True, order=True, slots=True)
@@ -120,9 +119,10 @@ class Bag:
                     )
                     for log_ns, position in file.locate(topic)
                 ]
-            _check_clock(found, f'{file.path}: {topic}')
+            check_clock([entry.stamp_ns for entry in found], f'{file.path}: {topic}')
             parts.append(found)
-        _check_order(parts, f'{self.path}: {topic}')
+        stamps = [[entry.stamp_ns for entry in part] for part in parts]
+        check_files(stamps, f'{self.path}: {topic}')
         return sorted(entry for part in parts for entry in part)
 
     def raw(self, entry: BagEntry) -> bytes:
@@ -185,36 +185,6 @@ class Bag:
         fields = self._typestore.fielddefs.get(kind, ((), ()))[1]
         if kind and (not fields or fields[0][0] != 'header'):
             raise InputError('messages of this type have no header', where=topic, got=kind)
-
-
-def _check_clock(entries: Sequence[BagEntry], where: str) -> None:
-    """Refuse a file whose stamps go back: two times of the drive would be mixed into one."""
-    latest = entries[0].stamp_ns if entries else 0
-    for entry in entries:
-        if entry.stamp_ns < latest - LONGEST_STEP_BACK_NS:
-            raise InputError(
-                f'the clock jumps back by {(latest - entry.stamp_ns) / 1e9:.3f} s in the bag',
-                where=where,
-                expected='stamps in the order of recording',
-                got=f'{entry.stamp_ns} ns after {latest} ns',
-                fix='cut the recording there, for example with `mcap filter`, and read the parts '
-                'as separate drives',
-            )
-        latest = max(latest, entry.stamp_ns)
-
-
-def _check_order(parts: Sequence[Sequence[BagEntry]], where: str) -> None:
-    """Refuse files that hold one topic at the same time: they are of two drives."""
-    spans = sorted((min(part).stamp_ns, max(part).stamp_ns) for part in parts if part)
-    for (_, end), (start, _) in pairwise(spans):
-        if start < end - LONGEST_STEP_BACK_NS:
-            raise InputError(
-                'two files hold the same topic at the same time',
-                where=where,
-                expected='files of one drive, one after the other',
-                got=f'one begins {(end - start) / 1e9:.3f} s before the end of another',
-                fix='read them as separate drives',
-            )
 
 
 def _wrap_files(reader: Any, target: Any) -> list[BagFile]:

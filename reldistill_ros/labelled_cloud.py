@@ -13,6 +13,7 @@ from reldistill_ros.core.vocabulary import IGNORE_INDEX
 from reldistill_ros.point_cloud import FIELD_TYPES
 
 FIELD_NUMBERS = {np.dtype(name): number for number, name in FIELD_TYPES.items()}
+UNLABELLED_COLOR = (96, 96, 96)
 
 # autoware_point_types PointXYZCPE: the compiler's alignment leaves bytes 13 to 15 unused
 XYZCPE = np.dtype(

@@ -14,6 +14,7 @@ from sensor_msgs.msg import PointCloud2, PointField
 from reldistill_ros.core.vocabulary import IGNORE_INDEX, Vocabulary
 from reldistill_ros.label_info import LabelInfoPublisher
 from reldistill_ros.labelled_cloud import (
+    UNLABELLED_COLOR,
     encode_compact,
     encode_xyzcpe,
     encode_xyzrgb,
@@ -25,7 +26,6 @@ from reldistill_ros.parameters import UNLABELLED
 from reldistill_ros.stamps import stamp_ns_of
 
 RELIABLE = QoSProfile(depth=2, reliability=ReliabilityPolicy.RELIABLE)
-UNLABELLED_COLOR = (96, 96, 96)
 TOPICS = ('segmentation', 'visualization', 'filtered', 'labels')
 
 

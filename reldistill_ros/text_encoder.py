@@ -14,7 +14,6 @@ from io import BytesIO
 from typing import Any, Literal
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 from pydantic import Field
 
@@ -29,6 +28,7 @@ from reldistill_ros.core.bundle import (
 from reldistill_ros.core.errors import InputError, import_extra
 from reldistill_ros.core.prompts import Encode, unit_rows
 from reldistill_ros.core.settings import Settings, parse_settings
+from reldistill_ros.onnx_session import open_session
 from reldistill_ros.text_cleaning import Cleaning, clean_text
 from reldistill_ros.text_table import TextTable
 
@@ -80,7 +80,14 @@ class OnnxTextEncoder:
         self.settings = settings
         self._tokenizer = _open_tokenizer(tokenizer)
         self._control_tokens = _control_tokens(tokenizer)
-        self._session = _open_session(graph, num_threads)
+        self._session = open_session(
+            graph,
+            num_threads,
+            what='text encoder',
+            where=TEXT_ENCODER,
+            spins=False,
+            keeps_memory=False,
+        )
 
     def __call__(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Embed K texts as (K, C) unit rows.
@@ -177,18 +184,3 @@ def _control_tokens(content: bytes) -> tuple[str, ...]:
     """Words that no user may type: they would end the text, or mask a part of it."""
     added = json.loads(content).get('added_tokens', [])
     return tuple(entry['content'] for entry in added if entry['special'])
-
-
-def _open_session(graph: bytes, num_threads: int) -> Any:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = num_threads
-    options.inter_op_num_threads = 1
-    # threads that wait must not take the cores that label the next sweep
-    options.add_session_config_entry('session.intra_op.allow_spinning', '0')
-    options.enable_cpu_mem_arena = False  # it would keep the memory of the largest batch for good
-    try:
-        return onnxruntime.InferenceSession(graph, options, providers=['CPUExecutionProvider'])
-    except Exception as error:  # onnxruntime's errors share no base of their own
-        raise InputError(
-            'ONNX Runtime does not take the text encoder', where=TEXT_ENCODER, got=error
-        ) from error

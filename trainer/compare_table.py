@@ -50,7 +50,7 @@ def main_table(scores: Scores) -> str:
             cell = _mean_and_spread(seeds.values()) if seeds else NOTHING
             cells.append(f'**{cell}**' if (teacher, loss, column) in best else cell)
         rows.append(cells)
-    return _table(['teacher', 'loss', *scores.columns], rows)
+    return markdown_table(['teacher', 'loss', *scores.columns], rows)
 
 
 def significance_note(tests: Sequence[Mapping[str, Any]], seeds: int) -> str:
@@ -78,7 +78,7 @@ def significance_table(tests: Iterable[Mapping[str, Any]]) -> str:
         ]
         for test in tests
     ]
-    return _table([*header, 'p (Wilcoxon)', 'seeds'], rows)
+    return markdown_table([*header, 'p (Wilcoxon)', 'seeds'], rows)
 
 
 def correlation_table(correlations: Iterable[Mapping[str, Any]]) -> str:
@@ -100,7 +100,7 @@ def correlation_table(correlations: Iterable[Mapping[str, Any]]) -> str:
         ]
         for entry in correlations
     ]
-    return _table([*header, 'Spearman', '95 %', 'p'], rows)
+    return markdown_table([*header, 'Spearman', '95 %', 'p'], rows)
 
 
 def _best(scores: Scores) -> set[tuple[str, str, str]]:
@@ -127,7 +127,8 @@ def _mean_and_spread(values: Iterable[float]) -> str:
     return f'{found["mean"]:.3f}{spread} ({found["seeds"]})'
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Rows of cells below a header."""
     if not rows:
         return 'Nothing yet.'
     lines = [header, ['---'] * len(header), *rows]

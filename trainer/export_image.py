@@ -3,10 +3,7 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
-from contextlib import redirect_stdout
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +28,7 @@ from trainer.onnx_graph import IR_VERSION, OPSET
 from trainer.open_clip_text import OpenClipEncoder
 from trainer.teachers.grids import scale_image, scaled_size
 from trainer.teachers.maskclip import maskclip_features
-from trainer.text_graph import halve_weights
+from trainer.text_graph import export_in_16_bits
 
 # Largest 1 - cosine of a patch, or share of pixels with another class. Weights are stored in 16
 # bits, and ONNX Runtime scales images by its own code.
@@ -86,24 +83,11 @@ def export_image(
 
 def write_image_graph(network: nn.Module, settings: ImageEncoderSettings, path: Path) -> None:
     """Write the graph: `image` (H, W, 3) uint8 of any size to `output` (1, channels, h, w)."""
-    import_extra('onnxscript', 'train')
     ir = import_extra('onnx_ir', 'train')
-    with warnings.catch_warnings(), redirect_stdout(StringIO()), torch.no_grad():
-        warnings.simplefilter('ignore')  # the exporter's own deprecations
-        program = torch.onnx.export(
-            network,
-            (torch.zeros(1, 3, *settings.input_size),),
-            input_names=['pixels'],
-            output_names=['output'],
-            opset_version=OPSET,
-            dynamo=True,
-            verbose=False,
-        )
-    assert program is not None
-    halve_weights(program.model, ir)
-    program.model.ir_version = IR_VERSION
+    example = torch.zeros(1, 3, *settings.input_size)
+    model = export_in_16_bits(network, (example,), ['pixels'], 'output')
     merged = onnx.compose.merge_models(
-        _scaling_graph(settings), ir.to_proto(program.model), io_map=[('pixels', 'pixels')]
+        _scaling_graph(settings), ir.to_proto(model), io_map=[('pixels', 'pixels')]
     )
     onnx.checker.check_model(merged, full_check=True)
     onnx.save(merged, path)

@@ -5,11 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trainer.datasets.bag_cameras import BagCamera
+from trainer.datasets.bag_gaps import count_placed
 from trainer.datasets.lidars import nearest
 from trainer.datasets.rosbag import Rosbag
 from trainer.datasets.sample import Sample
@@ -131,10 +133,12 @@ def _offsets(
 def _share_without(dataset: Rosbag, camera: BagCamera, limit: float) -> float:
     """Share of the sweeps without an image that is near in time and has a place."""
     stamps = [cloud.stamp_ns for cloud in dataset.clouds]
-    entries = [(nearest(dataset.images[camera.name], stamp, limit), stamp) for stamp in stamps]
-    near = [(entry.stamp_ns, stamp) for entry, stamp in entries if entry is not None]
-    placed = dataset.frames.knows_pairs(camera.frame, dataset.lidars.first.frame, near)
-    return round(1.0 - float(placed.sum()) / len(stamps), 4)
+    _, num_placed = count_placed(
+        stamps,
+        lambda stamp: nearest(dataset.images[camera.name], stamp, limit),
+        partial(dataset.frames.knows_pairs, camera.frame, dataset.lidars.first.frame),
+    )
+    return round(1.0 - num_placed / len(stamps), 4)
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
@@ -112,7 +113,6 @@ def write_text_graph(
         context_length: the length L, or the longest one where the tower takes any.
         device: where the tower is.
     """
-    import_extra('onnxscript', 'train')
     ir = import_extra('onnx_ir', 'train')
     length = min(8, context_length) if tower.any_length else context_length
     names = ['input_ids', 'attention_mask'][: 1 + tower.takes_mask]
@@ -120,14 +120,39 @@ def write_text_graph(
     shape: dict[int, object] = {0: Dim('batch', min=1, max=LARGEST_BATCH)}
     if tower.any_length:
         shape[1] = Dim('length', min=2, max=context_length)
+    model = export_in_16_bits(
+        tower, inputs, names, 'embeddings', dynamic_shapes=tuple(shape for _ in names)
+    )
+    ir.save(model, path)
+
+
+def export_in_16_bits(
+    network: nn.Module,
+    inputs: tuple[Tensor, ...],
+    input_names: Sequence[str],
+    output_name: str,
+    *,
+    dynamic_shapes: tuple[object, ...] | None = None,
+) -> Any:
+    """A network as a model of `onnx_ir`, its large weights in 16 bits.
+
+    Args:
+        network: without training behaviour afterwards.
+        inputs: an example of each input.
+        input_names: of the inputs.
+        output_name: of the only output.
+        dynamic_shapes: of the inputs, as `torch.onnx.export` takes them.
+    """
+    import_extra('onnxscript', 'train')
+    ir = import_extra('onnx_ir', 'train')
     with warnings.catch_warnings(), redirect_stdout(StringIO()), torch.no_grad():
         warnings.simplefilter('ignore')  # the exporter's own deprecations
         program = torch.onnx.export(
-            tower.eval(),
+            network.eval(),
             inputs,
-            input_names=names,
-            output_names=['embeddings'],
-            dynamic_shapes=tuple(shape for _ in names),
+            input_names=list(input_names),
+            output_names=[output_name],
+            dynamic_shapes=dynamic_shapes,
             opset_version=OPSET,
             dynamo=True,
             verbose=False,
@@ -135,7 +160,7 @@ def write_text_graph(
     assert program is not None
     halve_weights(program.model, ir)
     program.model.ir_version = IR_VERSION
-    ir.save(program.model, path)
+    return program.model
 
 
 def halve_weights(model: Any, ir: Any) -> None:

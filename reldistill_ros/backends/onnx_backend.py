@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from reldistill_ros.backends.tables import table_inputs
-from reldistill_ros.core.errors import InputError
 from reldistill_ros.core.kernel_maps import KernelMaps
+from reldistill_ros.onnx_session import open_session
 
 
 class OnnxBackend:
@@ -24,17 +23,7 @@ class OnnxBackend:
     """
 
     def __init__(self, path: Path, num_threads: int) -> None:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = num_threads
-        options.inter_op_num_threads = 1
-        try:
-            self._session: Any = onnxruntime.InferenceSession(
-                str(path), options, providers=['CPUExecutionProvider']
-            )
-        except Exception as error:  # onnxruntime's errors share no base of their own
-            raise InputError(
-                'ONNX Runtime does not take the graph', where=path, got=error
-            ) from error
+        self._session: Any = open_session(str(path), num_threads, what='graph', where=path)
 
     def __call__(self, feats: NDArray[np.float32], maps: KernelMaps) -> NDArray[np.float32]:
         features: NDArray[np.float32] = self._session.run(

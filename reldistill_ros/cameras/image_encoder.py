@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import json
 from io import BytesIO
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 from pydantic import Field
 
@@ -27,6 +26,7 @@ from reldistill_ros.core.bundle import Bundle
 from reldistill_ros.core.errors import InputError
 from reldistill_ros.core.prompts import unit_rows
 from reldistill_ros.core.settings import Settings, parse_settings
+from reldistill_ros.onnx_session import open_session
 
 IMAGE_ENCODER = 'image_encoder.onnx'
 IMAGE_ENCODER_SETTINGS = 'image_encoder.json'
@@ -86,7 +86,9 @@ class ImageEncoder:
         if settings.output == 'classes':
             _check_classes(settings, class_embeddings)
         self.settings = settings
-        self._session = _open_session(graph, num_threads)
+        self._session = open_session(
+            graph, num_threads, what='image encoder', where=IMAGE_ENCODER, spins=False
+        )
         self._class_embeddings = class_embeddings
         self._mean = embedding_mean
 
@@ -186,17 +188,3 @@ def _check_classes(settings: ImageEncoderSettings, embeddings: NDArray[np.float3
             got=got,
             fix='export again',
         )
-
-
-def _open_session(graph: bytes, num_threads: int) -> Any:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = num_threads
-    options.inter_op_num_threads = 1
-    # threads that wait must not take the cores that label the next sweep
-    options.add_session_config_entry('session.intra_op.allow_spinning', '0')
-    try:
-        return onnxruntime.InferenceSession(graph, options, providers=['CPUExecutionProvider'])
-    except Exception as error:  # onnxruntime's errors share no base of their own
-        raise InputError(
-            'ONNX Runtime does not take the image encoder', where=IMAGE_ENCODER, got=error
-        ) from error

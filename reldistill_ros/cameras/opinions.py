@@ -55,16 +55,22 @@ class ClassOpinions:
     known: NDArray[np.bool_]
 
     def at(self, pixels: NDArray[np.float32]) -> Opinions:
-        classes = self._nearest(self.class_map, pixels)
-        stated = self._nearest(self.confidences, pixels).astype(np.float32) / 255
+        classes = nearest_cells(self.class_map, pixels, self.image_size)
+        cells = nearest_cells(self.confidences, pixels, self.image_size)
+        stated = cells.astype(np.float32) / 255
         return Opinions(self.cosines[classes], np.where(self.known[classes], stated, 0))
 
-    def _nearest(self, cells: NDArray[np.uint8], pixels: NDArray[np.float32]) -> NDArray[np.uint8]:
-        size = np.array(cells.shape[::-1])
-        places = (pixels.astype(np.float64) + 0.5) * size / self.image_size[::-1]
-        columns, rows = np.clip(places.astype(np.int64), 0, size - 1).T
-        found: NDArray[np.uint8] = cells[rows, columns]
-        return found
+
+def nearest_cells(
+    cells: NDArray[np.uint8], pixels: NDArray[np.floating], image_size: tuple[int, int]
+) -> NDArray[np.uint8]:
+    """Cells (P,) of a map (h, w) under pixels (P, 2) of an image (H, W) that it covers entirely."""
+    size = np.array(cells.shape[::-1])
+    places = (pixels.astype(np.float64) + 0.5) * size / np.array(image_size[::-1])
+    # the last pixel's far edge may round up to one past the end
+    columns, rows = np.clip(places.astype(np.int64), 0, size - 1).T
+    found: NDArray[np.uint8] = cells[rows, columns]
+    return found
 
 
 def class_cosines(

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from tiny_drive import WORDS, scene
+from tiny_drive import WORDS, LabelledDrive
 
 from reldistill_ros.cameras.ensemble import (
     ENSEMBLE,
@@ -53,25 +53,6 @@ needs_pandaset = pytest.mark.skipif(
 needs_words = pytest.mark.skipif(
     not (DATA / 'clip_text').is_dir(), reason=f'the words of COCO-Stuff are not in {DATA}'
 )
-
-
-class LabelledDrive:
-    """The tiny drive with the labels of its scene."""
-
-    name = 'tiny'
-    label_names = WORDS
-    intensity_max = 1.0
-
-    def __init__(self, drive):
-        self._drive = drive
-        self.sample_ids = drive.sample_ids
-
-    def __len__(self):
-        return len(self._drive)
-
-    def __getitem__(self, index):
-        _, classes = scene(np.random.default_rng(index))
-        return replace(self._drive[index], labels=classes)
 
 
 @pytest.fixture(scope='module')

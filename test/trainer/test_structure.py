@@ -12,7 +12,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny_drive import WORDS, scene
+from tiny_drive import LabelledDrive
 from torch.nn.functional import normalize
 
 from reldistill_ros.core.errors import InputError
@@ -147,23 +147,6 @@ def test_one_point_has_no_relations():
 
 
 # --- the sample --------------------------------------------------------------------------------
-
-
-class LabelledDrive:
-    """The tiny drive with the labels of its scene."""
-
-    name = 'tiny'
-    label_names = WORDS
-
-    def __init__(self, drive):
-        self._drive = drive
-
-    def __len__(self):
-        return len(self._drive)
-
-    def __getitem__(self, index):
-        _, classes = scene(np.random.default_rng(index))
-        return replace(self._drive[index], labels=classes)
 
 
 @pytest.fixture(scope='module')

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from reldistill_ros.core.errors import InputError, import_extra
 from trainer.datasets.sweeps import check_all_finite, check_points
-from trainer.datasets.transforms import from_quaternion
+from trainer.datasets.transforms import from_wxyz
 
 INTENSITY_MAX = 255.0
 POSE_COLUMNS = ('qw', 'qx', 'qy', 'qz', 'tx_m', 'ty_m', 'tz_m')
@@ -97,7 +97,7 @@ def read_extrinsics(log: Path, sensors: Sequence[str]) -> dict[str, NDArray[np.f
     table = read_columns(path, ('sensor_name', *POSE_COLUMNS))
     poses = np.column_stack([table[name] for name in POSE_COLUMNS]).astype(np.float64)
     rows = _rows(table, sensors, path)
-    return {name: to_transform(poses[row]) for name, row in rows.items()}
+    return {name: from_wxyz(poses[row]) for name, row in rows.items()}
 
 
 def read_intrinsics(
@@ -120,11 +120,6 @@ def read_intrinsics(
         matrix = np.array([[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]])
         found[camera] = matrix, (int(height), int(width))
     return found
-
-
-def to_transform(pose: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(4, 4) of a quaternion w x y z and a translation, (7,)."""
-    return from_quaternion(np.roll(pose[:4], -1), pose[4:])
 
 
 def _rows(table: Mapping[str, NDArray[Any]], sensors: Sequence[str], path: Path) -> dict[str, int]:

@@ -18,10 +18,9 @@ from trainer.datasets.argoverse2_files import (
     read_extrinsics,
     read_intrinsics,
     read_poses,
-    to_transform,
 )
 from trainer.datasets.sweeps import SweepRange, Sweeps, number_files, select_sweeps
-from trainer.datasets.transforms import make_transform
+from trainer.datasets.transforms import from_wxyz, make_transform
 
 UP_LIDAR = 'up_lidar'
 LIDAR = Path('sensors', 'lidar')
@@ -97,7 +96,7 @@ class Log:
 
     def city_from_car(self, stamp_ns: int) -> NDArray[np.float64]:
         """(4, 4) at the stamp of a recording."""
-        return to_transform(self.poses[np.searchsorted(self.stamps, stamp_ns)])
+        return from_wxyz(self.poses[np.searchsorted(self.stamps, stamp_ns)])
 
     @property
     def car_from_lidar(self) -> NDArray[np.float64]:

@@ -67,16 +67,23 @@ def tell_missing(
     Returns:
         A sentence, None if nothing is missing.
     """
-    entries = [(find(stamp), stamp) for stamp in sweeps]
-    found = [(entry.stamp_ns, stamp) for entry, stamp in entries if entry is not None]
-    num_placed = int(placed(found).sum())
+    num_near, num_placed = count_placed(sweeps, find, placed)
     if num_placed == len(sweeps):
         return None
     return (
         f'{len(sweeps) - num_placed} of {len(sweeps)} sweeps come without {what}: '
-        f'{len(sweeps) - len(found)} have none within max_time_difference, '
-        f'{len(found) - num_placed} have one but no /tf around its time (max_tf_gap)'
+        f'{len(sweeps) - num_near} have none within max_time_difference, '
+        f'{num_near - num_placed} have one but no /tf around its time (max_tf_gap)'
     )
+
+
+def count_placed(
+    sweeps: Sequence[int], find: Callable[[int], BagEntry | None], placed: Placed
+) -> tuple[int, int]:
+    """Sweeps with a message near in time, and those of them whose message has a place."""
+    entries = [(find(stamp), stamp) for stamp in sweeps]
+    near = [(entry.stamp_ns, stamp) for entry, stamp in entries if entry is not None]
+    return len(near), int(placed(near).sum())
 
 
 def tell_repeated(entries: Sequence[BagEntry], what: str) -> str | None:

@@ -24,13 +24,13 @@ from trainer.datasets.images import check_size, read_rgb
 from trainer.datasets.label_maps import read_label_maps
 from trainer.datasets.nuscenes_files import LIDAR_FROM_OURS, check_files, read_pcd_bin
 from trainer.datasets.nuscenes_index import NO_IMAGE, build_index
-from trainer.datasets.nuscenes_rows import LIDAR, to_transform
+from trainer.datasets.nuscenes_rows import LIDAR
 from trainer.datasets.nuscenes_splits import SplitName, choose_scenes
 from trainer.datasets.nuscenes_tables import read_table
 from trainer.datasets.raw_labels import name_labels
 from trainer.datasets.sample import CameraImage, Sample
 from trainer.datasets.sweeps import SweepRange, Sweeps, check_same_length, select_sweeps
-from trainer.datasets.transforms import invert
+from trainer.datasets.transforms import from_wxyz, invert
 
 NuScenesCamera = Literal[
     'CAM_FRONT', 'CAM_FRONT_RIGHT', 'CAM_BACK_RIGHT', 'CAM_BACK', 'CAM_BACK_LEFT', 'CAM_FRONT_LEFT'
@@ -149,7 +149,7 @@ class NuScenes:
 
     def _global_from_sensor(self, row: int) -> NDArray[np.float64]:
         """Where a sensor was when it recorded a file, (4, 4)."""
-        global_from_ego = to_transform(self._index.files['global_from_ego'][row])
+        global_from_ego = from_wxyz(self._index.files['global_from_ego'][row])
         ego_from_sensor = self._index.sensors[self._index.files['sensor'][row]].ego_from_sensor
         global_from_sensor: NDArray[np.float64] = global_from_ego @ ego_from_sensor
         return global_from_sensor

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from reldistill_ros.core.errors import InputError
 from trainer.datasets.nuscenes_tables import Row, read_table, scan_table
-from trainer.datasets.transforms import from_quaternion
+from trainer.datasets.transforms import from_wxyz
 
 LIDAR = 'LIDAR_TOP'
 EXTRACT_AGAIN = 'extract the metadata archive again'
@@ -74,7 +74,7 @@ def read_sensors(
         sensors.append(
             Sensor(
                 channel,
-                to_transform(_pose(row, where)),
+                from_wxyz(_pose(row, where)),
                 np.zeros((3, 3))
                 if channel == LIDAR
                 else _numbers(row['camera_intrinsic'], (3, 3), where),
@@ -128,11 +128,6 @@ def read_label_files(tables: Path) -> dict[str, str]:
         return {}
     rows = read_table(tables, 'lidarseg', ['sample_data_token', 'filename'])
     return {row['sample_data_token']: row['filename'] for row in rows}
-
-
-def to_transform(pose: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(4, 4) of a quaternion w x y z and a translation, (7,)."""
-    return from_quaternion(np.roll(pose[:4], -1), pose[4:])
 
 
 def _pose(row: Row, where: object) -> NDArray[np.float64]:

@@ -28,6 +28,11 @@ def from_quaternion(
     return make_transform(Rotation.from_quat(xyzw).as_matrix(), translation)
 
 
+def from_wxyz(pose: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(4, 4) of a quaternion w x y z and a translation, (7,)."""
+    return from_quaternion(np.roll(pose[:4], -1), pose[4:])
+
+
 def invert(transform: NDArray[np.float64]) -> NDArray[np.float64]:
     """Inverse of a rigid transform."""
     rotation = transform[:3, :3].T

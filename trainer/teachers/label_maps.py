@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from reldistill_ros.cameras.opinions import nearest_cells
 from reldistill_ros.core.errors import InputError
 from reldistill_ros.core.prompts import prompt_embeddings, unit_rows
 from reldistill_ros.core.vocabulary import IGNORE_INDEX, Vocabulary
@@ -116,21 +117,11 @@ class LabelMapFeatures:
         inside = is_inside(pixels, self.image_size)
         classes = np.full(len(pixels), IGNORE_INDEX, dtype=np.uint8)
         confidences = np.ones(len(pixels))
-        classes[inside] = self._nearest(self.class_map, pixels[inside])
+        classes[inside] = nearest_cells(self.class_map, pixels[inside], self.image_size)
         if self.confidence is not None:
-            confidences[inside] = self._nearest(self.confidence, pixels[inside]) / MAX_CONFIDENCE
+            stated = nearest_cells(self.confidence, pixels[inside], self.image_size)
+            confidences[inside] = stated / MAX_CONFIDENCE
         return self.teacher.embed(classes, confidences)
-
-    def _nearest(
-        self, cells: NDArray[np.uint8], pixels: NDArray[np.floating]
-    ) -> NDArray[np.uint8]:
-        """Cell of a map (h, w) under pixels (P, 2): both cover the same view, edge to edge."""
-        size = np.array(cells.shape[::-1])
-        scaled = (pixels.astype(np.float64) + 0.5) * size / np.array(self.image_size[::-1])
-        # The last pixel's far edge may round up to one past the end.
-        columns, rows = np.minimum(scaled.astype(np.int64), size - 1).T
-        found: NDArray[np.uint8] = cells[rows, columns]
-        return found
 
 
 def class_embeddings(vocabulary: Vocabulary, encoder: TextEncoder) -> NDArray[np.float32]:
