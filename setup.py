@@ -25,6 +25,8 @@ INSTALL_REQUIRES = [
 # exact to the minor: our readers of bags take files and indexes from inside it
 ROSBAGS = 'rosbags>=0.11.9,<0.12'
 
+CAMERAS = ['opencv-python-headless', 'pillow', 'scipy']
+
 EXTRAS = {
     # ROS 2 without a ROS installation; there are wheels for Linux on x86_64 only
     'ros': [
@@ -41,6 +43,8 @@ EXTRAS = {
     'replay': [ROSBAGS, 'matplotlib', 'jinja2'],
     # other words than those of the bundle, typed while the node runs; ftfy for CLIP's encoders
     'words': ['tokenizers', 'ftfy'],
+    # the node's cameras: lenses and Bayer patterns, compressed images, the visible part of an image
+    'cameras': CAMERAS,
     # MCAP files of Foxglove's own message types, as nuscenes2mcap writes them
     'foxglove': ['mcap', 'mcap-protobuf-support'],
     'train': [
@@ -48,11 +52,9 @@ EXTRAS = {
         # torch only, and exported graphs are checked against this one
         'torch==2.13.0',
         ROSBAGS,
+        *CAMERAS,
         'tqdm',
         'tensorboard',
-        'pillow',
-        'scipy',
-        'opencv-python-headless',  # lenses, Bayer patterns
         'scikit-image',  # superpixels
         'scikit-learn',  # maps of feature spaces
         'threadpoolctl',
@@ -132,7 +134,7 @@ setup(
     maintainer=MAINTAINER.text,
     maintainer_email=MAINTAINER.get('email'),
     packages=find_packages(include=[NAME, f'{NAME}.*']),  # never trainer, test or benchmark
-    package_data={NAME: ['*.jinja']},
+    package_data={f'{NAME}.replay': ['*.jinja']},
     data_files=data_files(),
     python_requires='>=3.10',
     install_requires=INSTALL_REQUIRES,
@@ -141,7 +143,7 @@ setup(
     entry_points={
         'console_scripts': [
             f'segment_node = {NAME}.segment_node:command',
-            f'replay = {NAME}.replay:command',
+            f'replay = {NAME}.replay.replay:command',
         ]
     },
 )

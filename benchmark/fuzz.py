@@ -36,11 +36,11 @@ from reldistill_ros.labelled_cloud import (
     fill_cloud,
     keep_points,
 )
-from reldistill_ros.model import Dictionary
-from reldistill_ros.parameters import DYNAMIC, NodeSettings, check_changes
+from reldistill_ros.node.model import Dictionary
+from reldistill_ros.node.parameters import DYNAMIC, NodeSettings, check_changes
+from reldistill_ros.node.stamps import StampChecker, is_too_old, stamp_ns_of
+from reldistill_ros.node.sweeps import check_num_points
 from reldistill_ros.point_cloud import read_points, read_times
-from reldistill_ros.stamps import StampChecker, is_too_old, stamp_ns_of
-from reldistill_ros.sweeps import check_num_points
 
 BATCH = 2000  # cases of one run of hypothesis, which grows slower with their number
 MEMORY = 8 << 30  # bytes that the process may address

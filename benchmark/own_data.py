@@ -25,7 +25,7 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 
 from benchmark.bags import measure_storages
 from benchmark.loader import measure as measure_loader
-from reldistill_ros.bag import open_bag
+from reldistill_ros.bags.bag import open_bag
 from reldistill_ros.cameras.opinions import nearest_cells
 from reldistill_ros.core.errors import run_command
 from reldistill_ros.core.files import write_json

@@ -30,7 +30,7 @@ from reldistill_ros.core.unknown import never_unknown
 from reldistill_ros.core.vocabulary import Vocabulary
 from reldistill_ros.core.zero_shot import ProjectionHead
 from reldistill_ros.labeller import Labeller
-from reldistill_ros.words import Words
+from reldistill_ros.words.words import Words
 
 VOCABULARY = Path(__file__).parent.parent / 'config' / 'vocabularies' / 'town.yaml'
 

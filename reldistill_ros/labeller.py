@@ -24,7 +24,7 @@ from reldistill_ros.core.zero_shot import (
     fold_head,
     label_cosines,
 )
-from reldistill_ros.words import Words, bundle_words
+from reldistill_ros.words.words import Words, bundle_words
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,18 +18,18 @@ from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 
-from reldistill_ros.attempt import attempt_in_thread
 from reldistill_ros.core.errors import InputError, run_command
-from reldistill_ros.diagnostics import Statistics
-from reldistill_ros.diagnostics_publisher import DiagnosticsPublisher, Report, input_state
-from reldistill_ros.loading import load_model
-from reldistill_ros.model import MakeEncoder, MakeLabeller, load_encoder, load_labeller
-from reldistill_ros.node_parts import Active, Configured
-from reldistill_ros.node_report import NodeState, report_of
-from reldistill_ros.node_run import run_node, told_to_the_user
-from reldistill_ros.parameters import DYNAMIC, check_changes, declare_settings, dropped_stamps
-from reldistill_ros.stamps import StampChecker
-from reldistill_ros.subscription import watch_time
+from reldistill_ros.node.attempt import attempt_in_thread
+from reldistill_ros.node.diagnostics import Statistics
+from reldistill_ros.node.diagnostics_publisher import DiagnosticsPublisher, Report, input_state
+from reldistill_ros.node.loading import load_model
+from reldistill_ros.node.model import MakeEncoder, MakeLabeller, load_encoder, load_labeller
+from reldistill_ros.node.parameters import DYNAMIC, check_changes, declare_settings, dropped_stamps
+from reldistill_ros.node.parts import Active, Configured
+from reldistill_ros.node.report import NodeState, report_of
+from reldistill_ros.node.run import run_node, told_to_the_user
+from reldistill_ros.node.stamps import StampChecker
+from reldistill_ros.node.subscription import watch_time
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 STOP_TIMEOUT = 1.0  # seconds that a running inference may take to end

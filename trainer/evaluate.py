@@ -33,7 +33,7 @@ from reldistill_ros.core.unknown import never_unknown
 from reldistill_ros.core.vocabulary import IGNORE_INDEX, Vocabulary
 from reldistill_ros.core.zero_shot import ProjectionHead, label_cosines
 from reldistill_ros.labeller import Labeller
-from reldistill_ros.words import Words
+from reldistill_ros.words.words import Words
 from trainer.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from trainer.datasets.sample import Dataset, Sample
 from trainer.pairing import pair_points

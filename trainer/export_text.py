@@ -13,7 +13,7 @@ from reldistill_ros.core import bundle
 from reldistill_ros.core.errors import InputError
 from reldistill_ros.core.files import write_json
 from reldistill_ros.core.vocabulary import Vocabulary
-from reldistill_ros.text_encoder import OnnxTextEncoder, TextEncoderSettings
+from reldistill_ros.words.text_encoder import OnnxTextEncoder, TextEncoderSettings
 from trainer.open_clip_text import OpenClipEncoder
 from trainer.text import MinilmEncoder, TableEncoder, TextEncoder
 from trainer.text_graph import (

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from reldistill_ros.bag import CAMERA_INFO, Bag, open_bag
-from reldistill_ros.bag_topics import find_lidar_topics
+from reldistill_ros.bags.bag import CAMERA_INFO, Bag, open_bag
+from reldistill_ros.bags.bag_topics import find_lidar_topics
 from reldistill_ros.core.errors import InputError
 from reldistill_ros.core.settings import parse_settings
 from trainer.datasets.bag_camera_topics import camera_name

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reldistill_ros.bag import Bag
+from reldistill_ros.bags.bag import Bag
 from reldistill_ros.point_cloud import (
     FIELD_TYPES,
     INTENSITY_NAMES,

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from reldistill_ros.bag import TF_MESSAGE, Bag
+from reldistill_ros.bags.bag import TF_MESSAGE, Bag
 from trainer.datasets.bag_topics import TopicRow
 from trainer.datasets.ego_motion import STATIC_TOPIC_END
 from trainer.datasets.rosbag import Rosbag

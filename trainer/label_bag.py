@@ -13,12 +13,12 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from reldistill_ros.bag import TF_MESSAGE, Bag, open_bag
-from reldistill_ros.bag_topics import find_lidar_topics
+from reldistill_ros.bags.bag import TF_MESSAGE, Bag, open_bag
+from reldistill_ros.bags.bag_topics import find_lidar_topics
 from reldistill_ros.core.errors import run_command
 from reldistill_ros.labelled_cloud import UNLABELLED_COLOR, encode_xyzcpe, encode_xyzrgb
 from reldistill_ros.labeller import Labeller
-from reldistill_ros.parameters import choose_intensity_max
+from reldistill_ros.node.parameters import choose_intensity_max
 from reldistill_ros.point_cloud import read_points
 from trainer.datasets.bag_writer import BagWriter, new_drive
 

@@ -37,7 +37,7 @@ from reldistill_ros.backends.backend import BackendName, Precision
 from reldistill_ros.core.bundle import MANIFEST, sha256_of
 from reldistill_ros.core.errors import InputError, run_command
 from reldistill_ros.core.settings import Settings, load_settings
-from reldistill_ros.replay_requirements import parse_requirement
+from reldistill_ros.replay.requirements import parse_requirement
 from trainer.compare import conclude
 from trainer.compare_expansion import choose
 from trainer.compare_plan import Job, Name

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from reldistill_ros.core.files import replacing, write_json
-from reldistill_ros.replay_page import format_number, render
-from reldistill_ros.replay_requirements import Requirement, check, flatten
+from reldistill_ros.replay.page import format_number, render
+from reldistill_ros.replay.requirements import Requirement, check, flatten
 from trainer.compare_jobs import DONE, Outcome, is_done
 from trainer.compare_plan import Job
 from trainer.compare_report import RESULTS_FILE, TABLE_FILE

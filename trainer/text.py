@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from reldistill_ros.core.bundle import sha256_of
 from reldistill_ros.core.errors import InputError, import_extra
 from reldistill_ros.core.prompts import unit_rows
-from reldistill_ros.text_table import TextTable, word_key
+from reldistill_ros.words.text_table import TextTable, word_key
 from trainer.torchvision_ops import make_torchvision_importable
 
 DIGEST_LENGTH = 12

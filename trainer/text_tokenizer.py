@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from reldistill_ros.core.errors import InputError, import_extra
-from reldistill_ros.text_cleaning import Cleaning
+from reldistill_ros.words.text_cleaning import Cleaning
 
 # The words that open_clip's tokenizer knows, as its regular expression has them. The text has its
 # case already, so that only the contractions are to be found in any case. It drops one character,

@@ -17,6 +17,7 @@ from typing import get_args
 import numpy as np
 import yaml
 
+from reldistill_ros.cameras.transforms import invert
 from reldistill_ros.core.errors import InputError, import_extra, run_command
 from trainer.choose_drive import add_drive_arguments, choose_drive
 from trainer.datasets.bag_messages import ImageKind, Matrix, encode_image
@@ -30,7 +31,6 @@ from trainer.datasets.bag_writer import (
 )
 from trainer.datasets.label_maps import write_label_maps
 from trainer.datasets.sample import CameraImage, Dataset, Sample
-from trainer.datasets.transforms import invert
 
 BAG, LABEL_MAPS = 'bag', 'label_maps'
 YEAR_2001_NS = 10**18

@@ -3,7 +3,7 @@
 
 `manifest.json` says what the model is and holds the sha256 of every other file. No file is
 unpickled: JSON, YAML (safe_load), safetensors, ONNX and npz without objects. Words can be typed at
-run time where the bundle carries its text encoder (see `reldistill_ros.text_encoder`) or a table
+run time where the bundle carries its text encoder (see `reldistill_ros.words.text_encoder`) or a table
 of words; points can be called unknown where it carries `calibration.json`.
 """
 

@@ -13,7 +13,20 @@ PACKAGE = Path(__file__).parents[2] / 'reldistill_ros'
 CORE = sorted(
     p.stem for p in (PACKAGE / 'core').glob('*.py') if p.stem not in ('__init__', 'student')
 )
-WITHOUT_ROS = ('labeller', 'point_cloud', 'labelled_cloud', 'bag', 'bag_topics', 'replay')
+WITHOUT_ROS = (
+    'labeller',
+    'point_cloud',
+    'labelled_cloud',
+    'bags.bag',
+    'bags.bag_topics',
+    'cameras.camera_info',
+    'cameras.ensemble',
+    'cameras.image_encodings',
+    'cameras.lens',
+    'cameras.visibility',
+    'replay.replay',
+    'words.words',
+)
 
 
 def modules_after(statement):

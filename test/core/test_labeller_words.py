@@ -16,7 +16,7 @@ from reldistill_ros.core.unknown import Calibration, never_unknown, unknown_thre
 from reldistill_ros.core.vocabulary import Vocabulary
 from reldistill_ros.core.zero_shot import ProjectionHead, label_cosines
 from reldistill_ros.labeller import Labeller
-from reldistill_ros.words import Words
+from reldistill_ros.words.words import Words
 
 SIZE, WIDTH = 12, 16
 

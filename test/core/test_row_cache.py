@@ -11,7 +11,7 @@ import pytest
 
 from reldistill_ros.core.errors import InputError
 from reldistill_ros.core.prompts import unit_rows
-from reldistill_ros.row_cache import RowCache
+from reldistill_ros.words.row_cache import RowCache
 
 T = ('{}',)
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from reldistill_ros.core.colors import distinct_colors
 from reldistill_ros.core.errors import InputError
 from reldistill_ros.core.vocabulary import IGNORE_INDEX, Vocabulary
-from reldistill_ros.words import parse_prompts
+from reldistill_ros.words.words import parse_prompts
 
 KNOWN = Vocabulary.model_validate(
     {

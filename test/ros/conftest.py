@@ -16,7 +16,7 @@ HAS_ROS = importlib.util.find_spec('rclpy') is not None
 def environment():
     """Before anything initialises ROS in this process; child processes inherit it."""
     if HAS_ROS:
-        from reldistill_ros.node_process import isolated_environment
+        from reldistill_ros.node.process import isolated_environment
 
         root = str(Path(__file__).parents[2])
         path = os.pathsep.join(filter(None, [root, os.environ.get('PYTHONPATH')]))

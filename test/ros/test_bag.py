@@ -11,7 +11,7 @@ pytest.importorskip('rosbags', reason='rosbags is not installed')
 from height_bag import START, STORE, points_of, write_bag
 from rosbags.rosbag2 import StoragePlugin, Writer
 
-from reldistill_ros.bag import POINT_CLOUD, open_bag
+from reldistill_ros.bags.bag import POINT_CLOUD, open_bag
 from reldistill_ros.core.errors import InputError
 from reldistill_ros.point_cloud import read_points
 

@@ -10,7 +10,7 @@ pytest.importorskip('rosbags', reason='rosbags is not installed')
 
 from height_bag import cloud
 
-from reldistill_ros.bag_topics import read_labels
+from reldistill_ros.bags.bag_topics import read_labels
 from reldistill_ros.core.errors import InputError
 
 DATATYPES = {'int8': 1, 'uint8': 2, 'uint16': 4, 'int32': 5, 'float32': 7}

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from reldistill_ros.diagnostics import DROPS, InputState, StageTimes, Statistics, worst_of
+from reldistill_ros.node.diagnostics import DROPS, InputState, StageTimes, Statistics, worst_of
 
 
 class Time:

@@ -10,7 +10,7 @@ import pytest
 from fake_node import HEIGHTS, FakeWords, HeightLabeller
 
 from reldistill_ros.core.errors import InputError
-from reldistill_ros.engine import FIRST_DELAY, SETTLED, Engine
+from reldistill_ros.node.engine import FIRST_DELAY, SETTLED, Engine
 
 FAST, SLOW = 'fast', 'slow'
 OTHER = FakeWords(HEIGHTS, 'other')

@@ -13,7 +13,7 @@ pytest.importorskip('rosbags', reason='rosbags is not installed')
 from fake_node import HeightLabeller
 from height_bag import points_of, write_bag
 
-from reldistill_ros.bag import open_bag
+from reldistill_ros.bags.bag import open_bag
 from reldistill_ros.core.errors import InputError
 from reldistill_ros.point_cloud import read_fields
 from trainer.label_bag import label_bag

@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from reldistill_ros.inference import Inference, StuckTwiceError
-from reldistill_ros.latest_worker import LatestWorker
+from reldistill_ros.node.inference import Inference, StuckTwiceError
+from reldistill_ros.node.latest_worker import LatestWorker
 
 
 class Gate:

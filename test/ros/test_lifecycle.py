@@ -19,7 +19,7 @@ from node_system import change, random_points
 from ros_client import make_cloud
 
 from reldistill_ros.core.errors import InputError
-from reldistill_ros.process_memory import resident_mb
+from reldistill_ros.replay.process_memory import resident_mb
 
 
 def state(system):

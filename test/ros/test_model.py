@@ -7,10 +7,10 @@ import threading
 
 import pytest
 
-from reldistill_ros.attempt import attempt, attempt_in_thread
 from reldistill_ros.core.errors import InputError
-from reldistill_ros.model import resolve_bundle
-from reldistill_ros.parameters import NodeSettings
+from reldistill_ros.node.attempt import attempt, attempt_in_thread
+from reldistill_ros.node.model import resolve_bundle
+from reldistill_ros.node.parameters import NodeSettings
 
 
 @pytest.fixture

@@ -17,8 +17,8 @@ from ros_client import NODE, make_cloud
 from rosgraph_msgs.msg import Clock
 from std_msgs.msg import Float64, UInt64
 
-from reldistill_ros.outputs import kept_classes
-from reldistill_ros.stamps import stamp_ns_of
+from reldistill_ros.node.outputs import kept_classes
+from reldistill_ros.node.stamps import stamp_ns_of
 
 
 def send(system, cloud, output='segmentation'):

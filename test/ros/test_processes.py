@@ -23,7 +23,7 @@ from lifecycle_msgs.srv import ChangeState
 from ros_client import NODE, Client, make_cloud
 from rosgraph_msgs.msg import Clock
 
-from reldistill_ros.node_run import HOPELESS
+from reldistill_ros.node.run import HOPELESS
 from reldistill_ros.point_cloud import read_fields
 
 FAKE_NODE = [sys.executable, str(Path(__file__).with_name('fake_node.py'))]

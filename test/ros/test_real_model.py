@@ -16,10 +16,10 @@ pytest.importorskip('onnxscript', reason='the training extra is not installed')
 from height_bag import write_bag
 from tiny_bundle import write_bundle
 
-from reldistill_ros import replay
 from reldistill_ros.core.settings import InputSettings
 from reldistill_ros.labeller import Labeller
-from reldistill_ros.parameters import choose_intensity_max
+from reldistill_ros.node.parameters import choose_intensity_max
+from reldistill_ros.replay import replay
 
 
 def test_labels_through_ros_are_those_of_the_labeller(tmp_path):

@@ -18,13 +18,13 @@ pytest.importorskip('matplotlib', reason='matplotlib is not installed')
 from fake_node import HeightLabeller
 from height_bag import labels_of, points_of, write_bag
 
-from reldistill_ros import replay
-from reldistill_ros.bag import open_bag
+from reldistill_ros.bags.bag import open_bag
 from reldistill_ros.core.errors import InputError, run_command
 from reldistill_ros.core.metrics import accuracy, confusion_matrix, mean_iou
-from reldistill_ros.replay_bag import Truth, find_sweeps
-from reldistill_ros.replay_outcome import Judge
-from reldistill_ros.replay_schedule import Course
+from reldistill_ros.replay import replay
+from reldistill_ros.replay.bag import Truth, find_sweeps
+from reldistill_ros.replay.outcome import Judge
+from reldistill_ros.replay.schedule import Course
 
 FAKE_NODE = [sys.executable, str(Path(__file__).with_name('fake_node.py'))]
 needs_ros = pytest.mark.skipif(

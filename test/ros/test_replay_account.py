@@ -15,11 +15,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reldistill_ros.label_store import LabelStore
-from reldistill_ros.process_memory import MemorySample, MemoryWatch, growth_mb, resident_mb
-from reldistill_ros.recording import Recording, mean_probability
-from reldistill_ros.replay_account import account_for
-from reldistill_ros.replay_schedule import Planned, plan_sweeps, with_stamp
+from reldistill_ros.replay.account import account_for
+from reldistill_ros.replay.label_store import LabelStore
+from reldistill_ros.replay.process_memory import MemorySample, MemoryWatch, growth_mb, resident_mb
+from reldistill_ros.replay.recording import Recording, mean_probability
+from reldistill_ros.replay.schedule import Planned, plan_sweeps, with_stamp
 
 COUNTS = st.integers(0, 1000)
 

@@ -16,11 +16,11 @@ pytest.importorskip('onnxscript', reason='the training extra is not installed')
 from height_bag import points_of, write_bag
 from tiny_bundle import write_bundle
 
-from reldistill_ros import replay
-from reldistill_ros.bag import open_bag
+from reldistill_ros.bags.bag import open_bag
 from reldistill_ros.labeller import Labeller
-from reldistill_ros.replay_bag import find_sweeps
-from reldistill_ros.replay_schedule import Course
+from reldistill_ros.replay import replay
+from reldistill_ros.replay.bag import find_sweeps
+from reldistill_ros.replay.schedule import Course
 
 NUM_SWEEPS, NUM_POINTS = 4, 9000
 

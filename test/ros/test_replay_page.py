@@ -16,16 +16,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reldistill_ros.birds_eye import as_png, draw_birds_eye
-from reldistill_ros.process_memory import MemorySample
-from reldistill_ros.recording import Recording
-from reldistill_ros.replay_account import Account
-from reldistill_ros.replay_bag import Sweeps
-from reldistill_ros.replay_charts import HEIGHT, WIDTH, thin_out, time_chart
-from reldistill_ros.replay_page import write_page
-from reldistill_ros.replay_report import summarise, summarise_live
-from reldistill_ros.replay_scores import Scores
-from reldistill_ros.replay_sweeps import SweepResult
-from reldistill_ros.replay_worst import NUM_WORST, Picture, find_worst
+from reldistill_ros.replay.account import Account
+from reldistill_ros.replay.bag import Sweeps
+from reldistill_ros.replay.charts import HEIGHT, WIDTH, thin_out, time_chart
+from reldistill_ros.replay.page import write_page
+from reldistill_ros.replay.process_memory import MemorySample
+from reldistill_ros.replay.recording import Recording
+from reldistill_ros.replay.report import summarise, summarise_live
+from reldistill_ros.replay.scores import Scores
+from reldistill_ros.replay.sweeps import SweepResult
+from reldistill_ros.replay.worst import NUM_WORST, Picture, find_worst
 
 ODD = '<script>alert(1)</script>'
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reldistill_ros.core.errors import InputError
-from reldistill_ros.replay_requirements import check, flatten, parse_requirement, table
+from reldistill_ros.replay.requirements import check, flatten, parse_requirement, table
 
 SUMMARY = {
     'mode': 'live',

@@ -20,8 +20,8 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from ros_client import make_cloud
 
 from reldistill_ros.core.errors import InputError
-from reldistill_ros.node_run import ended_by_signal, spin
-from reldistill_ros.parameters import DYNAMIC, NodeSettings, limits_of
+from reldistill_ros.node.parameters import DYNAMIC, NodeSettings, limits_of
+from reldistill_ros.node.run import ended_by_signal, spin
 from reldistill_ros.segment_node import SegmentNode
 
 

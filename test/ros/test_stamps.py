@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reldistill_ros.stamps import NANO, StampChecker, is_too_old
+from reldistill_ros.node.stamps import NANO, StampChecker, is_too_old
 
 NOW = 1_700_000_000 * NANO
 

@@ -18,7 +18,7 @@ from rcl_interfaces.srv import GetParameters, SetParameters, SetParametersAtomic
 from rclpy.parameter import Parameter
 from ros_client import make_cloud
 
-from reldistill_ros.stamps import stamp_ns_of
+from reldistill_ros.node.stamps import stamp_ns_of
 
 NAMES = ['low', 'middle', 'high', 'cloud', 'Mond', '月']
 

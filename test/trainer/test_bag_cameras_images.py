@@ -12,15 +12,15 @@ import pytest
 from PIL import Image
 from tiny_bag import compressed, header, make, raw_image
 
-from reldistill_ros.core.errors import InputError
-from trainer.datasets.image_encodings import (
+from reldistill_ros.cameras.image_encodings import (
     BAYER,
     ENCODINGS,
     decode_compressed,
     decode_raw,
     is_depth,
 )
-from trainer.datasets.images import read_rgb
+from reldistill_ros.cameras.images import read_rgb
+from reldistill_ros.core.errors import InputError
 
 FRAME = 'optical'
 PIXELS = np.random.default_rng(0).integers(0, 255, (12, 16, 3), dtype=np.uint8)

@@ -21,7 +21,7 @@ from tiny_clip import TINY_TEXT, tiny_clip
 from reldistill_ros.core.errors import InputError
 from reldistill_ros.core.prompts import ensembles
 from reldistill_ros.core.vocabulary import Vocabulary
-from reldistill_ros.text_encoder import OnnxTextEncoder, TextEncoderSettings
+from reldistill_ros.words.text_encoder import OnnxTextEncoder, TextEncoderSettings
 from trainer import export_text as export_module
 from trainer.export_text import AWKWARD_TEXTS, TOLERANCE, export_text, original_tokens
 from trainer.open_clip_text import OpenClipEncoder
@@ -110,7 +110,7 @@ def test_more_texts_than_a_batch_come_out_in_order(exported, monkeypatch):
     encoder = load(folder)
     texts = ['a long sentence about a bus', 'car', 'a tree', 'x y z', 'grass', 'one two three']
     whole = encoder(texts)
-    monkeypatch.setattr('reldistill_ros.text_encoder.BATCH_SIZE', 2)
+    monkeypatch.setattr('reldistill_ros.words.text_encoder.BATCH_SIZE', 2)
     np.testing.assert_allclose(encoder(texts), whole, atol=1e-5)
     assert encoder([]).shape == (0, whole.shape[1])
 
@@ -263,7 +263,7 @@ def test_the_exported_encoder_runs_without_torch_and_in_one_thread(clip):
         f"""
 import sys
 from pathlib import Path
-from reldistill_ros.text_encoder import OnnxTextEncoder, TextEncoderSettings
+from reldistill_ros.words.text_encoder import OnnxTextEncoder, TextEncoderSettings
 folder = Path({str(clip[1])!r})
 values = TextEncoderSettings.model_validate_json((folder / 'text_encoder.json').read_text())
 content = [(folder / name).read_bytes() for name in ('tokenizer.json', 'text_encoder.onnx')]

@@ -25,9 +25,15 @@ from tiny_foxglove import (
     write_mcap,
 )
 
-from reldistill_ros.bag import CAMERA_INFO, COMPRESSED_IMAGE, POINT_CLOUD, TF_MESSAGE, open_bag
+from reldistill_ros.bags.bag import (
+    CAMERA_INFO,
+    COMPRESSED_IMAGE,
+    POINT_CLOUD,
+    TF_MESSAGE,
+    open_bag,
+)
+from reldistill_ros.bags.foxglove_file import is_foxglove
 from reldistill_ros.core.errors import InputError
-from reldistill_ros.foxglove_file import is_foxglove
 from reldistill_ros.point_cloud import read_fields, read_points
 from trainer.datasets.rosbag import Rosbag, RosbagSettings
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from reldistill_ros.cameras.images import read_rgb
 from reldistill_ros.core.errors import InputError
-from trainer.datasets.images import read_rgb
 from trainer.datasets.label_maps import read_label_maps, write_label_maps
 
 CLASSES = np.arange(12, dtype=np.uint8).reshape(3, 4)

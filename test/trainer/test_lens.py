@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from scipy.ndimage import map_coordinates
 from scipy.spatial.transform import Rotation
 
-from reldistill_ros.core.errors import InputError
-from trainer.datasets.lens import (
+from reldistill_ros.cameras.lens import (
     Lens,
     check_model,
     find_rectification,
@@ -20,6 +19,7 @@ from trainer.datasets.lens import (
     rectify_classes,
     rectify_image,
 )
+from reldistill_ros.core.errors import InputError
 
 SIZE = (240, 320)
 MATRIX = (200.0, 0, 161.3, 0, 204.0, 117.7, 0, 0, 1)

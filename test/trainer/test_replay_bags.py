@@ -11,7 +11,7 @@ import yaml
 
 from reldistill_ros.core.errors import InputError
 from reldistill_ros.core.settings import load_settings
-from reldistill_ros.replay_options import parse_options
+from reldistill_ros.replay.options import parse_options
 from trainer.replay_bags import ReplayPlan, expand, options_of, replay_bags
 
 # stands in for the replay: takes no time, and says what the file beside the bag tells it to

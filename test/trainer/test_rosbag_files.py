@@ -18,12 +18,12 @@ from rosbags.rosbag2 import CompressionMode, StoragePlugin
 from test_rosbag import MS, START, drive, info, labels, picture, reopen, sweep, tf, without
 from tiny_bag import STORE, string, write_bag, write_ros1
 
-from reldistill_ros.bag import open_bag
+from reldistill_ros.bags.bag import open_bag
+from reldistill_ros.cameras.transforms import apply
 from reldistill_ros.core.errors import InputError
 from trainer.datasets.kitti_raw import KittiRaw, KittiRawSettings
 from trainer.datasets.rosbag import Rosbag
 from trainer.datasets.rosbag_settings import RosbagSettings
-from trainer.datasets.transforms import apply
 from trainer.write_bag import write_bag as write_drive
 
 REPOSITORY = Path(__file__).resolve().parents[2]

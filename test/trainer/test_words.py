@@ -16,8 +16,8 @@ from reldistill_ros.core.bundle import load_bundle, sha256_of
 from reldistill_ros.core.errors import InputError
 from reldistill_ros.core.prompts import center, ensembles, prompt_embeddings, unit_rows
 from reldistill_ros.labeller import Labeller
-from reldistill_ros.text_encoder import load_text_encoder
-from reldistill_ros.words import (
+from reldistill_ros.words.text_encoder import load_text_encoder
+from reldistill_ros.words.words import (
     PromptEncoder,
     bundle_revision,
     bundle_words,
@@ -112,7 +112,7 @@ def test_new_words_are_encoded_centred_and_kept_on_disk(clip_bundle, tmp_path, m
     def fail(bundle, num_threads):
         raise AssertionError('the text encoder was loaded')
 
-    monkeypatch.setattr('reldistill_ros.words.load_text_encoder', fail)
+    monkeypatch.setattr('reldistill_ros.words.words.load_text_encoder', fail)
     again = PromptEncoder.from_bundle(bundle, tmp_path / 'cache')(vocabulary)
     assert np.array_equal(again.prompt_embeddings, words.prompt_embeddings)
     assert again.revision == words.revision

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import yaml
 
-from reldistill_ros.bag import open_bag
+from reldistill_ros.bags.bag import open_bag
 from reldistill_ros.core.errors import InputError
 from trainer import write_bag as write_bag_module
 from trainer.datasets.kitti_raw import KittiRaw, KittiRawSettings

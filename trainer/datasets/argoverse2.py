@@ -17,6 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
+from reldistill_ros.cameras.images import check_size, read_rgb
+from reldistill_ros.cameras.transforms import invert
 from trainer.datasets.argoverse2_files import INTENSITY_MAX, read_sweep
 from trainer.datasets.argoverse2_log import (
     CAMERAS,
@@ -27,10 +29,8 @@ from trainer.datasets.argoverse2_log import (
     find_logs,
     open_log,
 )
-from trainer.datasets.images import check_size, read_rgb
 from trainer.datasets.label_maps import read_label_maps
 from trainer.datasets.sample import CameraImage, Sample
-from trainer.datasets.transforms import invert
 
 LOGGER = logging.getLogger(__name__)
 

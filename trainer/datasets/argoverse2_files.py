@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from reldistill_ros.cameras.transforms import from_wxyz
 from reldistill_ros.core.errors import InputError, import_extra
 from trainer.datasets.sweeps import check_all_finite, check_points
-from trainer.datasets.transforms import from_wxyz
 
 INTENSITY_MAX = 255.0
 POSE_COLUMNS = ('qw', 'qx', 'qy', 'qz', 'tx_m', 'ty_m', 'tz_m')

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from reldistill_ros.cameras.transforms import from_wxyz, make_transform
 from reldistill_ros.core.errors import InputError
 from reldistill_ros.core.settings import Settings
 from trainer.datasets.argoverse2_files import (
@@ -20,7 +21,6 @@ from trainer.datasets.argoverse2_files import (
     read_poses,
 )
 from trainer.datasets.sweeps import SweepRange, Sweeps, number_files, select_sweeps
-from trainer.datasets.transforms import from_wxyz, make_transform
 
 UP_LIDAR = 'up_lidar'
 LIDAR = Path('sensors', 'lidar')

@@ -6,8 +6,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from reldistill_ros.bag import CAMERA_INFO, COMPRESSED_IMAGE, Bag
-from trainer.datasets.image_encodings import is_depth
+from reldistill_ros.bags.bag import CAMERA_INFO, COMPRESSED_IMAGE, Bag
+from reldistill_ros.cameras.image_encodings import is_depth
 
 IMAGE = 'sensor_msgs/msg/Image'
 

@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from reldistill_ros.bag import BagEntry
+from reldistill_ros.bags.bag import BagEntry
 from reldistill_ros.core.errors import InputError
 
 SAME_TIME_NS = 1_000_000  # a car at 30 m/s drives 3 cm in it

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from typing import Any
 
-from reldistill_ros.bag import Bag
+from reldistill_ros.bags.bag import Bag
 
 
 @dataclass(frozen=True)

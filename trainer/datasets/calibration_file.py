@@ -9,9 +9,9 @@ from typing import Literal
 import numpy as np
 import yaml
 
+from reldistill_ros.cameras.camera_info import Calibration, check_calibrated, rotation_of, shaped
 from reldistill_ros.core.errors import InputError
 from reldistill_ros.core.settings import Settings, parse_settings
-from trainer.datasets.camera_info import Calibration, check_calibrated, rotation_of, shaped
 
 
 class _Values(Settings):

@@ -6,12 +6,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from reldistill_ros.bag import TF_MESSAGE, Bag
+from reldistill_ros.bags.bag import TF_MESSAGE, Bag
+from reldistill_ros.cameras.transforms import from_quaternion
 from reldistill_ros.core.errors import InputError
 from trainer.datasets.rosbag_settings import Extrinsic
 from trainer.datasets.tf_track import Pose
 from trainer.datasets.tf_tree import TfTree, read_pose, stamp_of
-from trainer.datasets.transforms import from_quaternion
 
 ODOMETRY = 'nav_msgs/msg/Odometry'
 STATIC_TOPIC_END = 'tf_static'

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from reldistill_ros.cameras.transforms import make_transform
 from reldistill_ros.core.errors import InputError
-from trainer.datasets.transforms import make_transform
 
 
 class KeyedNumbers(dict[str, NDArray[np.float64]]):

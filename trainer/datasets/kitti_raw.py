@@ -19,9 +19,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from reldistill_ros.cameras.images import check_size, read_rgb
+from reldistill_ros.cameras.transforms import make_transform
 from reldistill_ros.core.errors import InputError
 from reldistill_ros.core.settings import Settings
-from trainer.datasets.images import check_size, read_rgb
 from trainer.datasets.kitti_calibration import read_calibration, read_matrix, split_projection
 from trainer.datasets.label_maps import read_label_maps
 from trainer.datasets.sample import CameraImage, Sample
@@ -33,7 +34,6 @@ from trainer.datasets.sweeps import (
     number_files,
     select_sweeps,
 )
-from trainer.datasets.transforms import make_transform
 
 SWEEP_PERIOD_NS = 100_000_000
 BYTES_PER_POINT = 16

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from reldistill_ros.cameras.images import read_grey
 from reldistill_ros.core.errors import InputError, import_extra
-from trainer.datasets.images import read_grey
 
 
 def read_label_maps(folder: Path, image_name: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:

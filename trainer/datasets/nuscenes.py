@@ -18,9 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
+from reldistill_ros.cameras.images import check_size, read_rgb
+from reldistill_ros.cameras.transforms import from_wxyz, invert
 from reldistill_ros.core.errors import InputError
 from reldistill_ros.core.settings import Settings
-from trainer.datasets.images import check_size, read_rgb
 from trainer.datasets.label_maps import read_label_maps
 from trainer.datasets.nuscenes_files import LIDAR_FROM_OURS, check_files, read_pcd_bin
 from trainer.datasets.nuscenes_index import NO_IMAGE, build_index
@@ -30,7 +31,6 @@ from trainer.datasets.nuscenes_tables import read_table
 from trainer.datasets.raw_labels import name_labels
 from trainer.datasets.sample import CameraImage, Sample
 from trainer.datasets.sweeps import SweepRange, Sweeps, check_same_length, select_sweeps
-from trainer.datasets.transforms import from_wxyz, invert
 
 NuScenesCamera = Literal[
     'CAM_FRONT', 'CAM_FRONT_RIGHT', 'CAM_BACK_RIGHT', 'CAM_BACK', 'CAM_BACK_LEFT', 'CAM_FRONT_LEFT'

@@ -10,10 +10,10 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
+from reldistill_ros.cameras.transforms import make_transform
 from reldistill_ros.core.errors import InputError
 from trainer.datasets.nuscenes_index import NO_IMAGE, Index
 from trainer.datasets.sweeps import check_all_finite, check_points
-from trainer.datasets.transforms import make_transform
 
 # The data set's lidar frame is x right, y forward; columns: our forward, left and up in it.
 LIDAR_FROM_OURS = make_transform(

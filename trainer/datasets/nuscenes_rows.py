@@ -10,9 +10,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from reldistill_ros.cameras.transforms import from_wxyz
 from reldistill_ros.core.errors import InputError
 from trainer.datasets.nuscenes_tables import Row, read_table, scan_table
-from trainer.datasets.transforms import from_wxyz
 
 LIDAR = 'LIDAR_TOP'
 EXTRACT_AGAIN = 'extract the metadata archive again'

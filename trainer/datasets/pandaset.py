@@ -17,10 +17,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from reldistill_ros.cameras.images import read_rgb
+from reldistill_ros.cameras.transforms import apply, invert, make_transform
 from reldistill_ros.core.errors import InputError
 from reldistill_ros.core.settings import Settings
 from trainer.datasets.image_centre import check_centre
-from trainer.datasets.images import read_rgb
 from trainer.datasets.label_maps import read_label_maps
 from trainer.datasets.pandaset_files import (
     read_camera,
@@ -39,7 +40,6 @@ from trainer.datasets.sweeps import (
     number_files,
     select_sweeps,
 )
-from trainer.datasets.transforms import apply, invert, make_transform
 
 # Columns: our forward, left and up in the base frame (x right, y forward, z up). The position
 # is the Pandar64's: the published camera_from_pandar64 of the front camera, taken to the base

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from reldistill_ros.cameras.transforms import from_quaternion
 from reldistill_ros.core.errors import InputError
 from trainer.datasets.safe_pickle import read_table
 from trainer.datasets.sweeps import label_lookup, number_files
-from trainer.datasets.transforms import from_quaternion
 
 
 @dataclass(frozen=True)

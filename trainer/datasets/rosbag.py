@@ -22,8 +22,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reldistill_ros.bag import TF_MESSAGE, Bag, BagEntry, open_bag
-from reldistill_ros.bag_topics import LidarTopics, find_lidar_topics, read_label_names, read_labels
+from reldistill_ros.bags.bag import TF_MESSAGE, Bag, BagEntry, open_bag
+from reldistill_ros.bags.bag_topics import (
+    LidarTopics,
+    find_lidar_topics,
+    read_label_names,
+    read_labels,
+)
 from reldistill_ros.core.errors import InputError
 from reldistill_ros.core.vocabulary import IGNORE_INDEX
 from trainer.datasets.bag_cameras import BagCamera, decode_image, find_cameras, rectify_map

@@ -19,17 +19,17 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
+from reldistill_ros.cameras.images import read_rgb
+from reldistill_ros.cameras.transforms import make_transform
 from reldistill_ros.core.errors import InputError
 from reldistill_ros.core.settings import Settings
 from trainer.datasets.image_centre import check_centre
-from trainer.datasets.images import read_rgb
 from trainer.datasets.kitti_calibration import read_calibration, read_matrix, split_projection
 from trainer.datasets.kitti_raw import SWEEP_PERIOD_NS, read_sweep
 from trainer.datasets.label_maps import read_label_maps
 from trainer.datasets.sample import CameraImage, Sample
 from trainer.datasets.semantic_kitti_labels import LABEL_NAMES, read_labels
 from trainer.datasets.sweeps import SweepRange, Sweeps, number_files, select_sweeps
-from trainer.datasets.transforms import make_transform
 
 SPLITS = {'train': (0, 1, 2, 3, 4, 5, 6, 7, 9, 10), 'val': (8,), 'test': tuple(range(11, 22))}
 

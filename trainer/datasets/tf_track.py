@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from trainer.datasets.transforms import make_transform
+from reldistill_ros.cameras.transforms import make_transform
 
 STILL = 1e-6  # what rounding moves in a pose that is published again and again; metres, radians
 Pose = tuple[float, ...]  # quaternion x y z w and translation in metres

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from reldistill_ros.cameras.transforms import from_quaternion, invert, to_pose
 from reldistill_ros.core.errors import InputError
 from trainer.datasets.tf_track import Pose, Track
-from trainer.datasets.transforms import from_quaternion, invert, to_pose
 
 MAX_GAP = 1.0  # seconds
 

@@ -1,0 +1,148 @@
+# Copyright 2026 The reldistill authors. SPDX-License-Identifier: Apache-2.0
+"""What the node is made of in each of its states; destroying a part undoes its state."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from reldistill_ros.node.diagnostics import Statistics
+from reldistill_ros.node.inference import Inference
+from reldistill_ros.node.loading import Model
+from reldistill_ros.node.outputs import Outputs
+from reldistill_ros.node.parameters import NodeSettings
+from reldistill_ros.node.run import told_to_the_user
+from reldistill_ros.node.stamps import StampChecker
+from reldistill_ros.node.subscription import subscribe
+from reldistill_ros.node.sweep_log import SweepLog
+from reldistill_ros.node.sweeps import Intake, Sweep, SweepLabelling
+from reldistill_ros.node.words_control import WordsControl
+
+NO_TOPICS = 'ROS cannot create the topics'
+
+
+class Configured:
+    """From configure to cleanup: the model, and the topics of its answers.
+
+    Attributes:
+        model: what labels.
+        outputs: clouds and label info.
+        log: of the sweeps' fates.
+        words: changes them.
+
+    Args:
+        node: the lifecycle node.
+        model: open and warm; closed with this.
+        settings: of the node.
+        statistics: what counts.
+
+    Raises:
+        InputError: ROS does not create a topic, for its QoS parameters are wrong.
+    """
+
+    def __init__(
+        self,
+        node: Any,
+        model: Model,
+        settings: NodeSettings,
+        *,
+        statistics: Statistics,
+    ) -> None:
+        self.model = model
+        with told_to_the_user(NO_TOPICS):
+            self.outputs = Outputs(node, model.revision, settings.filter_classes)
+            self.log = SweepLog(node, statistics)
+        self.words = WordsControl(node, model.dictionary, model.engine, settings)
+
+    def announce(self) -> str:
+        """Publish the first label info; returns what the node is ready with."""
+        labeller = self.model.engine.labeller
+        if labeller is None:
+            return 'no engine is open'
+        words = labeller.words
+        self.outputs.label_info.announce(words, 0)
+        return (
+            f'{len(words.vocabulary.class_names)} classes, bundle {self.model.revision}, '
+            f'words {words.revision}, engine {self.model.engine.name}'
+        )
+
+    def destroy(self, timeout: float) -> bool:
+        """Let go of everything; returns whether all threads ended in time."""
+        deadline = time.monotonic() + timeout
+        ended = self.words.destroy(timeout)
+        ended &= self.model.engine.close(max(deadline - time.monotonic(), 0))
+        self.outputs.destroy()
+        self.log.destroy()
+        return ended
+
+
+class Active:
+    """From activate to deactivate: the subscription and the inference thread.
+
+    Args:
+        node: the lifecycle node.
+        configured: what labels and publishes.
+        settings: of the node.
+        stamps: checks those of the clouds.
+        statistics: what counts.
+
+    Raises:
+        InputError: ROS does not subscribe, for the QoS parameters are wrong.
+    """
+
+    def __init__(
+        self,
+        node: Any,
+        configured: Configured,
+        settings: NodeSettings,
+        *,
+        stamps: StampChecker,
+        statistics: Statistics,
+    ) -> None:
+        self._node, self._configured = node, configured
+        self._timeout = settings.inference_timeout
+        engine, outputs, log = configured.model.engine, configured.outputs, configured.log
+
+        def now_ns() -> int:
+            return int(node.get_clock().now().nanoseconds)
+
+        labelling = SweepLabelling(
+            engine,
+            outputs,
+            log,
+            settings=settings,
+            intensity_max=configured.model.intensity_max,
+            now_ns=now_ns,
+            logger=node.get_logger(),
+        )
+        self.inference: Inference[Sweep] = Inference(labelling)
+        intake = Intake(
+            outputs, engine, self.inference, log=log, stamps=stamps, statistics=statistics
+        )
+        with told_to_the_user(NO_TOPICS):
+            self.subscription = subscribe(
+                node,
+                lambda cloud: intake(cloud, now_ns()),
+                lambda number: statistics.noticed('lost', number),
+            )
+
+    def give_up_if_stuck(self) -> None:
+        """Replace inference thread and engine where a sweep takes too long.
+
+        Raises:
+            StuckTwiceError: that has happened before, and the first one hangs still.
+        """
+        stuck = self.inference.give_up_if_stuck(self._timeout)
+        if stuck is not None:
+            self._configured.log.failed(stuck.cloud, 'stuck')
+            self._configured.model.engine.replace('an inference hangs')
+            self._node.get_logger().error(
+                f'an inference takes more than {self._timeout:g} s and is given up'
+            )
+
+    def destroy(self, timeout: float) -> bool:
+        """Listen no more; returns whether the inference ended in time."""
+        self._node.destroy_subscription(self.subscription)
+        for sweep in self.inference.stop(timeout):
+            self._configured.log.dropped(sweep.cloud, 'deactivated')
+        return not self.inference.is_alive

@@ -1,0 +1,122 @@
+# Copyright 2026 The reldistill authors. SPDX-License-Identifier: Apache-2.0
+"""The command line of the replay."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import get_args
+
+from reldistill_ros.backends.backend import BackendName, Precision
+from reldistill_ros.core.errors import InputError
+from reldistill_ros.replay.requirements import parse_requirement
+from reldistill_ros.replay.schedule import Course
+
+AUTO = 'auto'
+EPILOG = """
+exit code: 0, or 1 where a requirement is not met, or 2 where the input is wrong
+"""
+
+
+def parse_options(arguments: Sequence[str] | None, description: str) -> argparse.Namespace:
+    """Read the command line; `course` and `requirements` are made of what it says.
+
+    Raises:
+        InputError: options that contradict one another, or a requirement that cannot be read.
+    """
+    options = _parser(description).parse_args(arguments)
+    options.requirements = [parse_requirement(text) for text in options.require]
+    if options.offline and (options.loop is not None or options.minutes is not None):
+        raise InputError(
+            'without the node there is nothing to play again and again',
+            where='--loop, --minutes',
+            fix='leave out --offline, or these',
+        )
+    loops = options.loop or (None if options.minutes is not None else 1)
+    options.course = Course(options.rate, loops, options.minutes)
+    return options
+
+
+def _parser(description: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog='python -m reldistill_ros.replay', description=description, epilog=EPILOG
+    )
+    _add_bag(parser)
+    _add_course(parser)
+    _add_model(parser)
+    return parser
+
+
+def _add_bag(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add('bag', type=Path, help='folder of a ROS 2 bag, or an .mcap or .db3 file')
+    add('--bundle', type=Path, required=True, help='folder of the model bundle')
+    add('--out', type=Path, required=True, help='folder for replay.json, replay.html and the rest')
+    add('--topic', help='topic of the clouds (default: the only one with x, y, z)')
+    add('--label-topic', help="topic of the true labels (default: the only one of field 'label')")
+    add('--no-labels', action='store_true', help='do not compare with the labels of the bag')
+    add('--max-sweeps', type=_positive, help='take only so many sweeps of the bag')
+    add(
+        '--require',
+        metavar='KEY<=NUMBER',
+        action='append',
+        default=[],
+        help="a number of replay.json and what it must be, such as 'latency_ms.p95<=50', "
+        "'frames_dropped==0' or 'miou>=0.6'; may be given several times",
+    )
+
+
+def _add_course(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add('--offline', action='store_true', help='label the sweeps without ROS and without a node')
+    add(
+        '--rate',
+        type=_rate,
+        default=1.0,
+        help="speed relative to the bag's own times, or 'auto': send each sweep after the answer "
+        'to the last one, so that none is dropped for want of speed (default: 1.0)',
+    )
+    add('--loop', type=_positive, metavar='N', help='play the bag N times, with stamps moved on')
+    add(
+        '--minutes',
+        type=_positive_float,
+        metavar='M',
+        help='play the bag again and again for so long, or stop it then',
+    )
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        '--backend',
+        default='fused',
+        choices=get_args(BackendName),
+        help='what runs the student (default: fused)',
+    )
+    add('--precision', default='float32', choices=get_args(Precision), help='of backend fused')
+    add('--num-threads', type=_positive, default=2, help='threads of the backend')
+    add(
+        '--intensity-max',
+        type=float,
+        default=0.0,
+        help="largest raw intensity of the bag's lidar (default: as the bundle says)",
+    )
+
+
+def _rate(text: str) -> float | None:
+    return None if text == AUTO else _positive_float(text)
+
+
+def _positive_float(text: str) -> float:
+    value = float(text)
+    if not 0 < value < 10_000:
+        raise argparse.ArgumentTypeError(f'expected a number from 0 to 10000, got {text}')
+    return value
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f'expected a positive number, got {text}')
+    return value

@@ -1,0 +1,176 @@
+# Copyright 2026 The reldistill authors. SPDX-License-Identifier: Apache-2.0
+"""Play a bag into the node and measure what it answers.
+
+`python -m reldistill_ros.replay BAG --bundle BUNDLE --out DIR` plays the bag over real DDS into a
+node that is a process of its own, and labels the same sweeps without ROS. DIR then holds
+`replay.json` (drops by reason, latency and its stages, age, memory, accuracy against the bag's
+label topic), `sweeps.jsonl` (the same of each sweep), `replay.html`, `replay.png` and `node.log`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from reldistill_ros.bags.bag import Bag, open_bag
+from reldistill_ros.core.errors import run_command
+from reldistill_ros.core.files import write_json
+from reldistill_ros.labeller import Labeller
+from reldistill_ros.node.parameters import choose_intensity_max
+from reldistill_ros.node.process import (
+    NODE_COMMAND,
+    check_running,
+    isolated_environment,
+    require_ros,
+    running_node,
+)
+from reldistill_ros.replay.bag import Sweeps, Truth, find_sweeps
+from reldistill_ros.replay.options import parse_options
+from reldistill_ros.replay.outcome import Judge, Outcome
+from reldistill_ros.replay.page import write_page
+from reldistill_ros.replay.plot import draw
+from reldistill_ros.replay.process_memory import MemoryWatch
+from reldistill_ros.replay.recording import Recording
+from reldistill_ros.replay.requirements import Finding, check, table
+from reldistill_ros.replay.schedule import Course
+from reldistill_ros.replay.sweeps import write_lines
+from reldistill_ros.replay.worst import PictureMaker
+
+DIAGNOSTICS_PERIOD = 0.2  # seconds; the node's last counts are awaited
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Read the command line, replay, print; exit code 1 where a requirement is not met."""
+    options = parse_options(arguments, __doc__.split('\n')[0])
+    if not options.offline:
+        require_ros()
+    with open_bag(options.bag) as bag:
+        summary, findings = replay(options, bag)
+    names = ('frames_in', 'frames_labelled', 'frames_dropped', 'latency_ms', 'miou', 'accuracy')
+    print('\n'.join(f'{name}: {summary[name]}' for name in names))
+    print(options.out / 'replay.html')
+    if findings:
+        print(f'\n{table(findings)}')
+    if not all(finding.passed for finding in findings):
+        sys.exit(1)
+
+
+def replay(options: argparse.Namespace, bag: Bag) -> tuple[dict[str, Any], list[Finding]]:
+    """Play, score, write; returns what was written to `replay.json`, and what was required."""
+    judge, revision = open_judge(options, bag)
+    judge.check_keys(options.requirements, live=not options.offline)
+    options.out.mkdir(parents=True, exist_ok=True)
+    if options.offline:
+        outcome = judge.offline()
+    else:
+        outcome = judge.live(
+            play(judge.sweeps, node_arguments(options), options.course, options.out)
+        )
+    findings = check(options.requirements, outcome.summary)
+    summary = outcome.summary | {
+        'pacing': 'none: offline' if options.offline else options.course.pacing,
+        'bag': str(options.bag),
+        'bundle_revision': revision,
+        'backend': options.backend,
+        'precision': options.precision,
+        'requirements': [asdict(finding) for finding in findings],
+    }
+    write(options.out, judge, replace(outcome, summary=summary))
+    return summary, findings
+
+
+def open_judge(options: argparse.Namespace, bag: Bag) -> tuple[Judge, str]:
+    """What the labels of this bag are judged by, and the revision of the bundle.
+
+    Raises:
+        InputError: bag and bundle do not fit, or one of them cannot be read.
+    """
+    sweeps = find_sweeps(bag, options.topic, options.label_topic, options.max_sweeps)
+    if options.no_labels:
+        sweeps = replace(sweeps, label_topic=None)
+    labeller = Labeller.from_bundle(
+        options.bundle, options.backend, options.num_threads, options.precision
+    )
+    vocabulary = labeller.vocabulary
+    judge = Judge(
+        sweeps,
+        labeller,
+        choose_intensity_max(options.intensity_max, labeller.intensity_max),
+        vocabulary,
+        Truth(bag, sweeps.label_topic, vocabulary) if sweeps.label_topic else None,
+    )
+    return judge, labeller.revision
+
+
+def write(folder: Path, judge: Judge, outcome: Outcome) -> None:
+    """Write all files; `replay.json` is the last, so that with it all are there."""
+    write_lines(folder / 'sweeps.jsonl', outcome.results)
+    draw(folder / 'replay.png', outcome.summary, outcome.results)
+    write_page(
+        folder / 'replay.html',
+        outcome.summary,
+        outcome.results,
+        memory=outcome.memory,
+        draw=PictureMaker(judge.sweeps, outcome.labels, judge.truth, judge.vocabulary),
+    )
+    write_json(folder / 'replay.json', outcome.summary)
+
+
+def play(
+    sweeps: Sweeps,
+    arguments: Sequence[str],
+    course: Course,
+    folder: Path,
+    *,
+    command: Sequence[str] = NODE_COMMAND,
+) -> Recording:
+    """Play the sweeps into a node and record its answers.
+
+    Args:
+        sweeps: what to play.
+        arguments: what the node is given after `--ros-args`.
+        course: how fast, and how often.
+        folder: where `node.log` goes.
+        command: what starts the node.
+
+    Raises:
+        InputError: no ROS, or the node does not start or does not end well.
+    """
+    require_ros()
+    os.environ.update(isolated_environment())  # for the node and, before its first use, for us
+    log_path = folder / 'node.log'
+    remap = ['-r', f'~/input/pointcloud:={sweeps.topic}']
+    with running_node(command, [*arguments, *remap], log_path) as process:
+        from reldistill_ros.replay.player import Player
+
+        with Player(sweeps, lambda: check_running(process, log_path)) as player:
+            player.wait_until_ready()
+            with MemoryWatch(process.pid) as memory:
+                player.play(course)
+                player.wait_for_diagnostics()
+            player.recording.memory = memory.samples
+            return player.recording
+
+
+def node_arguments(options: argparse.Namespace) -> list[str]:
+    """Parameters of the node for the options of the command line."""
+    parameters = {
+        'bundle': options.bundle.resolve(),
+        'backend': options.backend,
+        'precision': options.precision,
+        'num_threads': options.num_threads,
+        'intensity_max': float(options.intensity_max),
+        'diagnostics_period': DIAGNOSTICS_PERIOD,
+        'use_sim_time': 'true',
+    }
+    return [word for name, value in parameters.items() for word in ('-p', f'{name}:={value}')]
+
+
+def command() -> None:
+    """Console script."""
+    run_command(main)
