@@ -19,16 +19,16 @@ from trainer.datasets.bag_topics import describe_topics
 from trainer.datasets.rosbag import Rosbag
 from trainer.datasets.rosbag_settings import RosbagSettings
 from trainer.datasets.sample import Sample
-from trainer.inspect_cameras import CameraFacts, Picture, measure_cameras
-from trainer.inspect_hints import (
+from trainer.inspect.cameras import CameraFacts, Picture, measure_cameras
+from trainer.inspect.hints import (
     Hindrance,
     hints_of_cameras,
     hints_of_motion,
     hints_of_points,
     hints_of_topics,
 )
-from trainer.inspect_points import CloudFacts, measure_clouds
-from trainer.inspect_topics import (
+from trainer.inspect.points import CloudFacts, measure_clouds
+from trainer.inspect.topics import (
     EdgeFacts,
     MotionFacts,
     TopicFacts,

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from trainer.datasets.rosbag_settings import RosbagSettings
-from trainer.inspect_cameras import CameraFacts, pairs_per_sweep
-from trainer.inspect_points import CloudFacts
-from trainer.inspect_topics import MotionFacts, TopicFacts
+from trainer.inspect.cameras import CameraFacts, pairs_per_sweep
+from trainer.inspect.points import CloudFacts
+from trainer.inspect.topics import MotionFacts, TopicFacts
 
 FEW_SWEEPS = 200  # 20 s at 10 Hz
 FEW_METRES = 50.0

@@ -19,10 +19,10 @@ from typing import Any
 
 import yaml
 
-from reldistill_ros.core.errors import InputError, run_command
+from reldistill_ros.core.errors import InputError
 from reldistill_ros.core.files import write_json
-from trainer.inspect_bag import Inspection, inspect_bag
-from trainer.inspect_page import format_page, format_settings
+from trainer.inspect.bag import Inspection, inspect_bag
+from trainer.inspect.page import format_page, format_settings
 from trainer.overlay import write_png
 
 REPORT = 'report.json'
@@ -86,7 +86,3 @@ def write_report(inspection: Inspection, out: Path) -> list[Path]:
     for camera, name in names.items():
         write_png([inspection.pictures[camera]], out / name)
     return [out / REPORT, *(out / name for name in names.values())]
-
-
-if __name__ == '__main__':
-    run_command(main)

@@ -20,14 +20,14 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from reldistill_ros.core.errors import InputError, run_command
+from reldistill_ros.core.errors import InputError
 from reldistill_ros.core.files import replacing, write_json
 from reldistill_ros.core.settings import load_settings
-from trainer.compare_expansion import choose, expand, find_named, named_files
-from trainer.compare_jobs import Outcome, is_done
-from trainer.compare_plan import MODULES, Comparison, Job, Plan
-from trainer.compare_pools import local_pool, ray_pool, run_jobs
-from trainer.compare_report import TABLE_FILE, write_report
+from trainer.compare.expansion import choose, expand, find_named, named_files
+from trainer.compare.jobs import Outcome, is_done
+from trainer.compare.plan import MODULES, Comparison, Job, Plan
+from trainer.compare.pools import local_pool, ray_pool, run_jobs
+from trainer.compare.report import TABLE_FILE, write_report
 from trainer.provenance import provenance
 from trainer.stop import StopRequest, stop_on_signal
 
@@ -169,7 +169,3 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     """Command line."""
     sys.exit(compare(parse_arguments()))
-
-
-if __name__ == '__main__':
-    run_command(main)

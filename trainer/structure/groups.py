@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from reldistill_ros.core.errors import import_extra
 from reldistill_ros.core.vocabulary import IGNORE_INDEX, Vocabulary
 from reldistill_ros.core.zero_shot import label_cosines
-from trainer.structure_sample import SEED, MatchedFeatures
+from trainer.structure.sample import SEED, MatchedFeatures
 
 NUM_CLUSTERS = 8
 

@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from trainer.compare_plan import Plan
-from trainer.compare_statistics import Scores, over_seeds, summarise
+from trainer.compare.plan import Plan
+from trainer.compare.statistics import Scores, over_seeds, summarise
 
 FAULTY = ('failed', 'blocked', 'stopped')
 NOTHING = '–'  # noqa: RUF001

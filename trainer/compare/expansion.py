@@ -16,7 +16,7 @@ from reldistill_ros.core.bundle import sha256_of
 from reldistill_ros.core.errors import InputError
 from reldistill_ros.core.settings import load_settings, parse_settings
 from trainer import config_files
-from trainer.compare_plan import (
+from trainer.compare.plan import (
     Comparison,
     EvaluateProtocol,
     FewShotProtocol,

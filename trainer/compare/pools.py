@@ -15,8 +15,8 @@ from typing import Any
 from tqdm import tqdm
 
 from reldistill_ros.core.errors import InputError, import_extra
-from trainer.compare_jobs import POLL, Outcome, is_done, run_job
-from trainer.compare_plan import Job
+from trainer.compare.jobs import POLL, Outcome, is_done, run_job
+from trainer.compare.plan import Job
 from trainer.stop import StopRequest
 
 CONNECT_SECONDS = 5

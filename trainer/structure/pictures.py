@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from reldistill_ros.birds_eye import BACKGROUND, add_legend, save_figure
 from reldistill_ros.core.errors import import_extra
-from trainer.structure_groups import Groups
-from trainer.structure_sample import SEED, MatchedFeatures
+from trainer.structure.groups import Groups
+from trainer.structure.sample import SEED, MatchedFeatures
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -11,18 +11,18 @@ from typing import Any
 
 from reldistill_ros.core.errors import InputError
 from reldistill_ros.core.files import replacing, write_json
-from trainer.compare_jobs import DONE, Outcome, is_done
-from trainer.compare_plan import Comparison, Job, Plan
-from trainer.compare_plots import save_bars, save_gaps
-from trainer.compare_statistics import (
+from trainer.compare.jobs import DONE, Outcome, is_done
+from trainer.compare.plan import Comparison, Job, Plan
+from trainer.compare.plots import save_bars, save_gaps
+from trainer.compare.statistics import (
     Scores,
     all_correlations,
     all_summaries,
     all_tests,
 )
-from trainer.compare_table import markdown
+from trainer.compare.table import markdown
 from trainer.provenance import provenance
-from trainer.structure_measures import MEASURES
+from trainer.structure.measures import MEASURES
 
 RESULTS_FILE, TABLE_FILE = 'results.json', 'table.md'
 

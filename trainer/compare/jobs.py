@@ -29,7 +29,7 @@ import yaml
 
 from reldistill_ros.core.errors import InputError
 from reldistill_ros.core.files import replacing, write_json
-from trainer.compare_plan import Job
+from trainer.compare.plan import Job
 from trainer.settings import CHECKOUT
 
 STARTED, DONE, LOG = 'started.json', 'done.json', 'log.txt'

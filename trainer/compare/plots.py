@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from reldistill_ros.core.files import replacing
-from trainer.compare_statistics import Scores, correlate, over_seeds, points_by_teacher, summarise
+from trainer.compare.statistics import Scores, correlate, over_seeds, points_by_teacher, summarise
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,11 +8,11 @@ from collections.abc import Iterator, Sequence
 
 import yaml
 
-from trainer.inspect_bag import DriveFacts, Inspection
-from trainer.inspect_cameras import CameraFacts, pairs_per_sweep
-from trainer.inspect_hints import Hindrance
-from trainer.inspect_points import CloudFacts
-from trainer.inspect_topics import EdgeFacts, Rhythm, TopicFacts
+from trainer.inspect.bag import DriveFacts, Inspection
+from trainer.inspect.cameras import CameraFacts, pairs_per_sweep
+from trainer.inspect.hints import Hindrance
+from trainer.inspect.points import CloudFacts
+from trainer.inspect.topics import EdgeFacts, Rhythm, TopicFacts
 
 WIDTH = 100
 

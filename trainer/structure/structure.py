@@ -15,17 +15,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from reldistill_ros.core.errors import run_command
 from reldistill_ros.core.files import write_json
 from reldistill_ros.core.metrics import finite_or_none
 from reldistill_ros.core.prompts import center, prompt_embeddings
 from reldistill_ros.core.vocabulary import IGNORE_INDEX
 from trainer.datasets.sample import Dataset
 from trainer.run import Run, load_distilled, open_run
-from trainer.structure_groups import group_points
-from trainer.structure_measures import measure_structure
-from trainer.structure_pictures import save_embedding, save_relations
-from trainer.structure_sample import SEED, FeatureSampler
+from trainer.structure.groups import group_points
+from trainer.structure.measures import measure_structure
+from trainer.structure.pictures import save_embedding, save_relations
+from trainer.structure.sample import SEED, FeatureSampler
 
 STRUCTURE = 'structure.json'
 RELATIONS = 'relations.png'
@@ -91,7 +90,3 @@ def main() -> None:
     held_out = arguments.drives == 'evaluate'
     datasets = run.open_evaluation() if held_out else run.open_training()
     print(json.dumps(examine(run, datasets, arguments.out), indent=2))
-
-
-if __name__ == '__main__':
-    run_command(main)
