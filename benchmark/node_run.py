@@ -13,6 +13,7 @@ from pathlib import Path
 from reldistill_ros.node.process import NODE_COMMAND, isolated_environment
 from reldistill_ros.replay.bag import Sweeps
 from reldistill_ros.replay.player import Player
+from reldistill_ros.replay.replay import DIAGNOSTICS_PERIOD
 from reldistill_ros.replay.schedule import Course
 
 NUM_THREADS = 2
@@ -30,6 +31,7 @@ class DrivenNode:
         self._sweeps, self._log = sweeps, folder / 'node.log'
         self._command = [*NODE_COMMAND, '--ros-args', '-p', f'bundle:={bundle.resolve()}']
         self._command += ['-p', f'num_threads:={NUM_THREADS}', '-p', 'use_sim_time:=true']
+        self._command += ['-p', f'diagnostics_period:={DIAGNOSTICS_PERIOD}']
         self._command += ['-r', f'~/input/pointcloud:={sweeps.topic}']
         # texts of earlier runs are not to be found in the cache
         self._environment = {'XDG_CACHE_HOME': str(folder / 'cache')}
@@ -44,6 +46,11 @@ class DrivenNode:
                 env={**os.environ, **self._environment},
             )
 
+    def wait_for_counts(self, player: Player) -> None:
+        """Wait until the drive has ended, and until the node has told of all its sweeps."""
+        self._thread.join()
+        player.wait_for_diagnostics()
+
     @contextmanager
     def driving(self, minutes: float) -> Iterator[Player]:
         """Start the node, and play into it from when it is ready; at the end, wait for the rest."""
@@ -53,10 +60,10 @@ class DrivenNode:
             with Player(self._sweeps, lambda: None) as player:
                 player.wait_until_ready()
                 course = Course(loops=None, minutes=minutes)
-                thread = threading.Thread(target=player.play, args=(course,), name='play')
-                thread.start()
+                self._thread = threading.Thread(target=player.play, args=(course,), name='play')
+                self._thread.start()
                 yield player
-                thread.join()
+                self._thread.join()
         finally:
             self.process.terminate()
             self.process.wait()

@@ -20,6 +20,7 @@ from benchmark.node_run import DrivenNode
 from reldistill_ros.core.errors import InputError
 from reldistill_ros.node.label_info import HISTORY
 from reldistill_ros.node.stamps import NANO, stamp_ns_of
+from reldistill_ros.replay.account import account_for
 from reldistill_ros.replay.bag import Sweeps
 from reldistill_ros.replay.player import NODE
 from reldistill_ros.replay.recording import Recording
@@ -105,24 +106,26 @@ def measure_words(sweeps: Sweeps, bundle: Path, folder: Path, num_changes: int) 
     """
     texts = (f'{adjective} {noun}' for adjective, noun in itertools.product(ADJECTIVES, NOUNS))
     changes = []
-    with DrivenNode(sweeps, bundle, folder).driving(num_changes * PERIOD / 60 + 0.3) as player:
+    node = DrivenNode(sweeps, bundle, folder)
+    with node.driving(num_changes * PERIOD / 60 + 0.3) as player:
         changer = WordChanger()
         changer.listen(2.0)
         for _ in range(num_changes):
             changes.append(changer.change(list(itertools.islice(texts, NUM_CLASSES))))
             changer.listen(PERIOD)
         changer.listen(8.0)
+        node.wait_for_counts(player)
     recording = player.recording
     waits = sorted(_until_first_cloud(change, changer, recording) for change in changes)
     encoding = sorted(change.in_force - change.asked for change in changes)
-    fates = [recording.fates.get(stamp) for stamp in recording.sent]
-    lost = [fate.text if fate else 'unknown' for fate in fates if not fate or not fate.stages]
+    account = account_for(len(recording.sent), len(recording.answers), recording.node_values)
     return {
         'changes': len(changes),
         'classes_each': NUM_CLASSES,
         'sweeps': len(recording.sent),
         'sweeps_lost': len(recording.sent) - len(recording.answers),
-        'reasons': {reason: lost.count(reason) for reason in set(lost)},
+        'reasons': {name: number for name, number in account.drops.items() if number},
+        'unaccounted_sweeps': account.unaccounted,
         'wrongly_paired': _wrongly_paired(changer),
         'in_force_s': {'p50': _round(encoding[len(encoding) // 2]), 'max': _round(encoding[-1])},
         'first_cloud_p50_s': _round(waits[len(waits) // 2]),
