@@ -263,8 +263,7 @@ def restore(
 
 def open_together(arguments: argparse.Namespace) -> tuple[Run, bool]:
     """The run, and whether it goes on from its checkpoint; the first process makes the folder."""
-    again = arguments.resume or is_restarted(arguments.out)
-    again = any_process(again and is_first())
+    again = any_process(arguments.resume or is_restarted(arguments.out))
     paths = (arguments.settings, arguments.out, arguments.data)
     run = None
     if is_first():
@@ -300,7 +299,7 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     code = 0
-    with stop_on_signal() as stop, ProcessGroup():
+    with ProcessGroup(), stop_on_signal() as stop:
         if is_first():
             tell_what_is_read()
         run, resume = open_together(arguments)

@@ -20,10 +20,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.distributed_c10d import Store
-from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from reldistill_ros.core.errors import InputError
+from trainer.rendezvous import meet
 from trainer.synced_norm import synchronise_norms
 
 TIMEOUT = timedelta(minutes=10)
@@ -51,7 +51,7 @@ class ProcessGroup:
         if torch.cuda.is_available():
             torch.cuda.set_device(local_device())
         # no backend is named, so that both are there: gloo for the CPU, NCCL for GPUs
-        self._store, rank, num = next(rendezvous('env://', timeout=self._timeout))
+        self._store, rank, num = meet(self._timeout)
         dist.init_process_group(
             store=self._store, rank=rank, world_size=num, timeout=self._timeout
         )
@@ -70,7 +70,7 @@ class ProcessGroup:
             sys.exit(1)
         elif num_processes() > 1:
             where = f'process {rank()} of {num_processes()} on {socket.gethostname()}'
-            print(f'{where} has failed and ends all:', file=sys.stderr)
+            print(f'{where} ends all of them:', file=sys.stderr)
 
 
 def is_distributed() -> bool:
@@ -155,5 +155,4 @@ def in_parallel(network: nn.Module, device: torch.device) -> nn.Module:
         return network
     synchronise_norms(network)
     devices = [device] if device.type == 'cuda' else None
-    # batch norm already keeps the same running statistics everywhere
-    return DistributedDataParallel(network, device_ids=devices, broadcast_buffers=False)
+    return DistributedDataParallel(network, device_ids=devices)
