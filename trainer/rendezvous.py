@@ -7,8 +7,8 @@ import time
 import uuid
 from datetime import timedelta
 
-from torch.distributed.rendezvous import rendezvous
 from torch.distributed.distributed_c10d import PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous
 
 PAUSE = 0.02  # seconds
 
