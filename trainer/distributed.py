@@ -48,13 +48,15 @@ class ProcessGroup:
     def __enter__(self) -> None:
         if 'RANK' not in os.environ:
             return
+        backend = 'gloo'
         if torch.cuda.is_available():
             torch.cuda.set_device(local_device())
-        # no backend is named, so that both are there: gloo for the CPU, NCCL for GPUs
-        self._store, rank, num = meet(self._timeout)
+            backend = 'cpu:gloo,cuda:nccl'
+        store, rank, num = meet(self._timeout)
         dist.init_process_group(
-            store=self._store, rank=rank, world_size=num, timeout=self._timeout
+            backend, store=store, rank=rank, world_size=num, timeout=self._timeout
         )
+        self._store = store
 
     def __exit__(
         self,
