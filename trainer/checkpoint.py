@@ -70,7 +70,7 @@ def save_checkpoint(
 
 
 class Clock:
-    """Says when the last checkpoint was written too long ago."""
+    """Says when it is time for a checkpoint, apart from those at the end of the epochs."""
 
     def __init__(self) -> None:
         self._started = time.monotonic()

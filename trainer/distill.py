@@ -9,6 +9,7 @@ On several GPUs or machines, see `docs/distributed.md`, the same file gives the 
 from __future__ import annotations
 
 import argparse
+import logging
 import math
 import signal
 import sys
@@ -302,6 +303,8 @@ def main() -> None:
     with ProcessGroup(), stop_on_signal() as stop:
         if is_first():
             tell_what_is_read()
+        else:
+            logging.disable(logging.WARNING)  # the first process says it for all
         run, resume = open_together(arguments)
         try:
             distill(run, resume, stop, arguments.allow_missing)

@@ -27,6 +27,7 @@ from trainer.rendezvous import meet
 from trainer.synced_norm import synchronise_norms
 
 TIMEOUT = timedelta(minutes=10)
+GIVEN_BY_TORCHRUN = {'RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT'}
 Item = TypeVar('Item')
 
 
@@ -46,7 +47,7 @@ class ProcessGroup:
         self._store: Store | None = None
 
     def __enter__(self) -> None:
-        if 'RANK' not in os.environ:
+        if not os.environ.keys() >= GIVEN_BY_TORCHRUN:
             return
         backend = 'gloo'
         if torch.cuda.is_available():

@@ -113,19 +113,8 @@ def measure_teacher(
     Raises:
         InputError: none of the sweeps looked at has pairs.
     """
-    zeros = np.zeros(teacher.embedding_size, np.float32)
     order = np.random.default_rng(run.settings.seed).permutation(len(sweeps)).tolist()
-    found: list[Tensor] = []
-    skipped: list[str] = []
-    unreadable: list[Unreadable] = []
-    for index in own_share(order[:SWEEPS_FOR_STATISTICS]):
-        sweep = sweeps[0, index]
-        unreadable.extend(sweep.unreadable)
-        features = teacher_features(teacher, sweep, zeros).features
-        if len(features) < FEWEST_PAIRS:
-            skipped.extend(sweep.sample_ids)
-        else:
-            found.append(features)
+    found, skipped, unreadable = look_at(teacher, sweeps, own_share(order[:SWEEPS_FOR_STATISTICS]))
     missing.note(of_all_processes(unreadable))
     own = torch.cat([torch.zeros(0, teacher.embedding_size), *found])
     pairs = total(len(own))
@@ -143,7 +132,26 @@ def measure_teacher(
     if is_first():
         write_json(run.folder / TEACHER_STATISTICS, statistics)
     tell(f'teacher {teacher.name}: {json.dumps(statistics)}')
-    return mean if run.settings.center else zeros
+    return mean if run.settings.center else np.zeros_like(mean)
+
+
+def look_at(
+    teacher: Teacher, sweeps: TrainingSweeps, indices: Iterable[int]
+) -> tuple[list[Tensor], list[str], list[Unreadable]]:
+    """The teacher's features (P, C) of some sweeps, those without, and those not to be read."""
+    found: list[Tensor] = []
+    skipped: list[str] = []
+    unreadable: list[Unreadable] = []
+    zeros = np.zeros(teacher.embedding_size, np.float32)
+    for index in indices:
+        sweep = sweeps[0, index]
+        unreadable.extend(sweep.unreadable)
+        features = teacher_features(teacher, sweep, zeros).features
+        if len(features) < FEWEST_PAIRS:
+            skipped.extend(sweep.sample_ids)
+        else:
+            found.append(features)
+    return found, skipped, unreadable
 
 
 def some_rows(own: Tensor, num: int, wanted: int = 2048) -> Tensor:
