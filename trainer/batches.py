@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -13,17 +13,19 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
+from reldistill_ros.core.errors import InputError
 from reldistill_ros.core.kernel_maps import KernelMaps, build_kernel_maps, concatenate_maps
 from reldistill_ros.core.voxels import voxelise
 from trainer.augment import augment_image, augment_points
 from trainer.datasets.sample import CameraImage, Dataset, Sample
+from trainer.distributed import num_processes, own_share
 from trainer.missing import READ_ERRORS, Unreadable
 from trainer.pairing import pair_points
 from trainer.settings import RunSettings
 from trainer.superpixels import MOST_SEGMENTS, Superpixels, segments_at
 
 Draw = tuple[int, int]  # epoch and index of a sweep
-NO_ROWS = np.zeros(0, np.int64)
+NO_ROWS, NO_COORDS = np.zeros(0, np.int64), np.zeros((0, 3), np.int32)
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,8 @@ class TrainingSweeps(TorchDataset[Batch]):
             sample = self.sample(index)
         except READ_ERRORS as error:
             dataset, position = self._index[index]
-            return empty_batch([Unreadable(self._datasets[dataset].sample_ids[position], error)])
+            sweep = Unreadable(self._datasets[dataset].sample_ids[position], error)
+            return empty_batch(sweep, self._settings.inputs.num_features)
         return prepare_sweep(sample, self._settings, rng, self._superpixels)
 
 
@@ -151,17 +154,19 @@ def _draw_pairs(
     return [chosen[(chosen >= a) & (chosen < b)] - a for a, b in pairwise(starts)]
 
 
-def empty_batch(unreadable: Sequence[Unreadable]) -> Batch:
-    """A batch of sweeps none of which can be read."""
-    return Batch((), np.zeros((0, 0), np.float32), (), (), (), NO_ROWS, None, tuple(unreadable))
+def empty_batch(sweep: Unreadable, num_features: int) -> Batch:
+    """A batch of a sweep that cannot be read: no voxels, which a network may yet be asked for."""
+    feats, maps = np.zeros((0, num_features), np.float32), build_kernel_maps(NO_COORDS)
+    return Batch((), feats, maps, (), (), NO_ROWS, None, (sweep,))
 
 
 def collate(sweeps: Sequence[Batch]) -> Batch:
     """Stack sweeps into a batch."""
     unreadable = tuple(entry for sweep in sweeps for entry in sweep.unreadable)
-    sweeps = [sweep for sweep in sweeps if sweep.sample_ids]
-    if not sweeps:
-        return empty_batch(unreadable)
+    read = [sweep for sweep in sweeps if sweep.sample_ids]
+    if not read:
+        return replace(sweeps[0], unreadable=unreadable)
+    sweeps = read
     starts = np.cumsum([0, *(len(sweep.feats) for sweep in sweeps)])
     return Batch(
         tuple(name for sweep in sweeps for name in sweep.sample_ids),
@@ -198,13 +203,31 @@ def draw_batches(settings: RunSettings, num_sweeps: int, first_step: int) -> Ite
             yield [(epoch, int(index)) for index in chosen]
 
 
+def check_shares(settings: RunSettings, num_sweeps: int) -> None:
+    """Reject a batch that the processes cannot share out evenly.
+
+    Raises:
+        InputError: its sweeps do not divide, or there are fewer of them than processes.
+    """
+    num = num_processes()
+    if settings.batch_size % num or num_sweeps < num:
+        raise InputError(
+            'the batch cannot be shared out evenly among the processes',
+            where='settings: batch_size, the sweeps of all processes together',
+            expected=f'a multiple of {num}, from at least as many sweeps',
+            got=f'{settings.batch_size}, from {num_sweeps}',
+            fix='change batch_size, or start another number of processes',
+        )
+
+
 def load_batches(
     sweeps: TrainingSweeps, settings: RunSettings, first_step: int = 0
 ) -> DataLoader[Batch]:
-    """Batches in order, prepared by `settings.workers` processes."""
+    """Batches in order, of each this process's share, prepared by `settings.workers` others."""
+    draws = draw_batches(settings, len(sweeps), first_step)
     return DataLoader(
         sweeps,
-        batch_sampler=list(draw_batches(settings, len(sweeps), first_step)),
+        batch_sampler=[list(own_share(drawn)) for drawn in draws],
         collate_fn=collate,
         num_workers=settings.workers,
         worker_init_fn=_leave_signals_to_the_main_process,

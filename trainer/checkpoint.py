@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,9 +20,11 @@ from torch import Tensor, nn
 
 from reldistill_ros.core.errors import InputError
 from reldistill_ros.core.files import replacing
+from trainer.distributed import is_first
 
 CHECKPOINT = 'checkpoint.safetensors'
 EMBEDDING_MEAN = 'embedding_mean'
+SECONDS_BETWEEN = 600  # what a killed run loses at most, however long an epoch is
 
 
 @dataclass
@@ -52,7 +55,9 @@ def save_checkpoint(
     *,
     embedding_mean: NDArray[np.float32],
 ) -> None:
-    """Write a checkpoint, whole or not at all."""
+    """Write a checkpoint, whole or not at all; of several processes, the first does."""
+    if not is_first():
+        return
     tensors = {f'student.{name}': value for name, value in student.state_dict().items()}
     for index, state in optimiser.state_dict()['state'].items():
         for name, value in state.items():
@@ -62,6 +67,20 @@ def save_checkpoint(
     contiguous = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     with replacing(path) as partial:
         save_file(contiguous, partial, metadata={'progress': json.dumps(vars(progress))})
+
+
+class Clock:
+    """Says when it is time for a checkpoint, apart from those at the end of the epochs."""
+
+    def __init__(self) -> None:
+        self._started = time.monotonic()
+
+    def has_struck(self) -> bool:
+        """Whether the time is over; from then on it counts anew."""
+        over = time.monotonic() - self._started >= SECONDS_BETWEEN
+        if over:
+            self._started = time.monotonic()
+        return over
 
 
 def load_student(path: Path, student: nn.Module) -> Tensor:

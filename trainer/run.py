@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,7 +25,7 @@ from reldistill_ros.core.vocabulary import Vocabulary
 from trainer.checkpoint import CHECKPOINT, load_student, read_embedding_size
 from trainer.datasets.open import open_dataset
 from trainer.datasets.sample import Dataset
-from trainer.provenance import provenance
+from trainer.provenance import provenance, torchrun_job
 from trainer.settings import RunSettings
 from trainer.teachers.build import build_teacher, build_text_encoder, find_vocabulary
 from trainer.teachers.settings import VocabularyTeacherSettings
@@ -180,6 +181,20 @@ def resume_run(settings_file: Path, folder: Path, data_root: Path | None = None)
         )
     _write_settings(folder, settings)
     return replace(run, settings=settings)
+
+
+def is_restarted(folder: Path) -> bool:
+    """Whether torchrun has started this process anew, and the run can go on from a checkpoint.
+
+    It counts the restarts after a failure; when a machine has come or gone, only the job is still
+    the same.
+    """
+    if not (folder / CHECKPOINT).is_file():
+        return False
+    if int(os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')):
+        return True
+    recorded = json.loads((folder / PROVENANCE).read_text(encoding='utf-8'))
+    return torchrun_job() is not None and recorded.get('torchrun_job') == torchrun_job()
 
 
 def differing_keys(one: object, other: object, prefix: str = '') -> list[str]:

@@ -116,9 +116,9 @@ class RunSettings(Settings):
         pairs: point-pixel pairs of one batch.
         pair_balance: how much rarer kinds of pixels are preferred when the pairs are drawn: 0
             not at all, 1 so that all kinds come equally often; see `trainer.supervision`.
-        batch_size: sweeps of one batch.
-        workers: processes that prepare batches.
-        threads: of the training process.
+        batch_size: sweeps of one batch, of which several training processes take equal shares.
+        workers: processes that prepare batches, for each training process.
+        threads: of each training process.
     """
 
     seed: int = 0
