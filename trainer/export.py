@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 
 from reldistill_ros.backends.backend import Backend
-from reldistill_ros.backends.engine_sizes import SWEEP_SIZES
+from reldistill_ros.backends.engine_sizes import SWEEP_SIZES, engine_sizes
 from reldistill_ros.backends.fused_backend import FusedBackend
 from reldistill_ros.backends.micro_kernels import HAS_BFLOAT16
 from reldistill_ros.backends.onnx_backend import OnnxBackend
@@ -33,6 +33,7 @@ from reldistill_ros.core.zero_shot import fold_head, label_cosines, prompt_cosin
 from trainer.calibrate import calibrate
 from trainer.check_tensorrt import report
 from trainer.datasets.sample import Dataset
+from trainer.export_tensorrt import check_can_build, export_tensorrt
 from trainer.export_text import export_text
 from trainer.half_graph import write_half_graph
 from trainer.onnx_graph import write_onnx
@@ -54,7 +55,12 @@ class ParityInput:
 
 
 def export(
-    trained: TrainedRun, out: Path, num_threads: int, *, with_text_encoder: bool = True
+    trained: TrainedRun,
+    out: Path,
+    num_threads: int,
+    *,
+    with_text_encoder: bool = True,
+    with_engine: bool = False,
 ) -> dict[str, dict[str, float]]:
     """Write a bundle whose engines agree with torch, or none.
 
@@ -63,6 +69,7 @@ def export(
         out: folder to write.
         num_threads: of the engines that are compared.
         with_text_encoder: whether words can be typed at run time.
+        with_engine: whether to build an engine for the GPU of this machine.
 
     Returns:
         The measured parity, as it stands in the manifest.
@@ -97,8 +104,14 @@ def export(
         write_json(
             partial / bundle.CALIBRATION, calibrate(trained, datasets).model_dump(mode='json')
         )
-        parity = check_parity(trained, partial, parity_inputs(run, datasets), num_threads)
+        inputs = parity_inputs(run, datasets)
+        parity = check_parity(trained, partial, inputs, num_threads)
         _drop_overflowing_half(partial, parity)
+        if with_engine:
+            backbone = folded_copy(trained.student).backbone
+            parity['tensorrt float16'] = export_tensorrt(
+                backbone, partial, engine_sizes(sizes), lambda e: _parity(trained, e, inputs)
+            )
         if with_text_encoder:
             parity['text'] = export_text(trained.encoder, run.vocabulary, partial)
         write_json(partial / bundle.MANIFEST, _manifest(trained, datasets, parity, partial))
@@ -242,13 +255,21 @@ def main() -> None:
         action='store_true',
         help='build every graph with TensorRT, which needs no GPU with tensorrt-rtx-cu13',
     )
+    parser.add_argument(
+        '--tensorrt',
+        action='store_true',
+        help='also build an engine with torch-tensorrt, for the GPU of this machine',
+    )
     arguments = parser.parse_args()
+    if arguments.tensorrt:
+        check_can_build()  # now, and not when all else is done
     run = open_run(arguments.run, arguments.data)
     parity = export(
         load_trained(run),
         arguments.out,
         run.settings.threads,
         with_text_encoder=not arguments.without_text_encoder,
+        with_engine=arguments.tensorrt,
     )
     print(f'wrote {arguments.out}: {json.dumps(parity)}')
     if arguments.check_tensorrt:

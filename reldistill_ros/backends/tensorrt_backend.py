@@ -15,6 +15,7 @@ zeros), `Gather` with a table (K, V), `Reshape`, `MatMul` with the kernel (K C_i
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reldistill_ros.backends.cuda_device import has_cuda_device
-from reldistill_ros.backends.cuda_runtime import DeviceMemory, PinnedMemory, Recording, Stream
+from reldistill_ros.backends.cuda_runtime import DeviceMemory, PinnedMemory, Stream
 from reldistill_ros.backends.engine_files import (
     EngineCache,
     read_fitting_engine,
@@ -33,7 +34,7 @@ from reldistill_ros.backends.engine_sizes import EngineSizes
 from reldistill_ros.backends.padded_inputs import Layout
 from reldistill_ros.backends.tensorrt_build import (
     bundle_job,
-    cached_engine,
+    find_engine,
     rebuild_command,
 )
 from reldistill_ros.backends.tensorrt_engine import Engine
@@ -41,8 +42,6 @@ from reldistill_ros.backends.tensorrt_library import open_library
 from reldistill_ros.core.bundle import Bundle
 from reldistill_ros.core.errors import InputError
 from reldistill_ros.core.kernel_maps import KernelMaps
-
-OUTPUT = 'features'
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,12 +51,12 @@ class _Bucket:
     Attributes:
         layout: of the inputs.
         context: of TensorRT; what was recorded belongs to it.
-        recording: from the host's inputs to the host's output.
+        run: puts all work, from the host's inputs to the host's output, into the stream.
     """
 
     layout: Layout
     context: Any
-    recording: Recording
+    run: Callable[[], None]
 
 
 class TensorrtBackend:
@@ -72,7 +71,7 @@ class TensorrtBackend:
     def __init__(self, engine: Engine, sizes: EngineSizes, num_features: int) -> None:
         self._engine, self._sizes, self._num_features = engine, sizes, num_features
         layouts = [Layout(bucket, num_features) for bucket in sizes.buckets]
-        num_rows, self._width = sizes.buckets[-1][0], engine.width(OUTPUT)
+        num_rows, self._width = sizes.buckets[-1][0], engine.width
         num_bytes = num_rows * self._width * np.dtype(np.float32).itemsize
         self._stream = Stream()
         self._inputs = PinnedMemory(layouts[-1].num_bytes)
@@ -107,7 +106,7 @@ class TensorrtBackend:
         library, cache = open_library(), EngineCache(user_engine_folder())
         job = bundle_job(bundle, precision, library)
         if engine_file is None:
-            content = cached_engine(library, job, cache)
+            content = find_engine(bundle, library, job, cache)
         else:
             rebuild = rebuild_command(bundle.path, precision, engine_file)
             content = read_fitting_engine(engine_file, job.key, rebuild)
@@ -126,7 +125,7 @@ class TensorrtBackend:
         bucket = self._buckets[index]
         with self._lock:  # the buffers serve one sweep at a time
             bucket.layout.fill(self._inputs.values, feats, maps)
-            bucket.recording.replay()
+            bucket.run()
             self._stream.wait()
         return self._features[: len(feats)]
 
@@ -136,7 +135,7 @@ class TensorrtBackend:
             {name: place.shape for name, place in layout.places.items()},
             {
                 **{n: self._device_inputs.address + p.start for n, p in layout.places.items()},
-                OUTPUT: self._device_output.address,
+                self._engine.output: self._device_output.address,
             },
         )
 
@@ -148,4 +147,6 @@ class TensorrtBackend:
 
         work()  # on tables of zeros, which are valid: no voxel is the sweep's yet
         self._stream.wait()
-        return _Bucket(layout, context, self._stream.record(work))
+        if self._engine.can_record(context, self._stream):
+            return _Bucket(layout, context, self._stream.record(work).replay)
+        return _Bucket(layout, context, work)

@@ -23,6 +23,7 @@ from reldistill_ros.backends.engine_files import (
     EngineCache,
     EngineKey,
     read_blob,
+    read_engine,
     user_engine_folder,
     write_blob,
     write_engine,
@@ -55,6 +56,19 @@ class Job:
     key: EngineKey
 
 
+@dataclass(frozen=True)
+class Target:
+    """Where an engine is to run.
+
+    Attributes:
+        gpu: its name, empty for any with one of the compute capabilities.
+        compute_capabilities: as `8.9`.
+    """
+
+    gpu: str
+    compute_capabilities: tuple[str, ...]
+
+
 def bundle_job(
     bundle: Bundle, precision: str, library: Library, compute_capabilities: Sequence[str] = ()
 ) -> Job:
@@ -78,25 +92,45 @@ def bundle_job(
             fix='export the run again with this version of reldistill, or take float32',
         )
     graph, sizes = bundle.read(file.name), bundle_sizes(bundle)
-    gpu, capabilities = '', tuple(compute_capabilities)
-    if not capabilities:
+    key = engine_key(library, graph, precision, sizes, target(library, compute_capabilities))
+    return Job(graph, file, bundle.manifest.inputs.num_features, sizes, key)
+
+
+def target(library: Library, compute_capabilities: Sequence[str] = ()) -> Target:
+    """What an engine is to run on, see `bundle_job`.
+
+    Raises:
+        InputError: the library builds for the GPU of this machine only.
+    """
+    if not compute_capabilities:
         gpu, capability = describe_gpu()
-        capabilities = (capability,)
-    elif not library.is_rtx:
+        return Target(gpu, (capability,))
+    if not library.is_rtx:
         raise InputError(
             'TensorRT builds for the GPU of this machine only',
             fix='build on the target, or install TensorRT for RTX, which builds for others',
         )
-    key = EngineKey(
+    return Target('', tuple(compute_capabilities))
+
+
+def engine_key(
+    library: Library, graph: bytes, precision: str, sizes: EngineSizes, target: Target
+) -> EngineKey:
+    """What an engine is for, all of it."""
+    return EngineKey(
         model=hashlib.sha256(graph).hexdigest(),
         library=library.name,
         version=library.version,
-        gpu=gpu,
-        compute_capabilities=capabilities,
+        gpu=target.gpu,
+        compute_capabilities=target.compute_capabilities,
         precision=precision,
         profile=sizes.profile,
     )
-    return Job(graph, file, bundle.manifest.inputs.num_features, sizes, key)
+
+
+def bundled_engine_name(precision: str) -> str:
+    """The file of an engine that a bundle brings along."""
+    return f'student_{precision}.engine'
 
 
 def build_engine(library: Library, job: Job, timing_cache: Path | None = None) -> bytes:
@@ -148,6 +182,25 @@ def cached_engine(library: Library, job: Job, cache: EngineCache) -> bytes:
         engine = build_engine(library, job, cache.folder / f'{name}.timing')
         cache.put(job.key, engine)
     return engine
+
+
+def find_engine(bundle: Bundle, library: Library, job: Job, cache: EngineCache) -> bytes:
+    """The engine that came with the bundle where it serves here, or else that of the cache.
+
+    Raises:
+        InputError: see `build_engine`.
+    """
+    name = bundled_engine_name(job.key.precision)
+    if bundle.holds(name):
+        file = read_engine(bundle.path / name)
+        differences = file.key.differences(job.key)
+        if not differences:
+            return file.engine
+        print(
+            f'reldistill: the engine in the bundle is for another {" and ".join(differences)}',
+            file=sys.stderr,
+        )
+    return cached_engine(library, job, cache)
 
 
 def rebuild_command(bundle: Path, precision: str, out: Path) -> str:

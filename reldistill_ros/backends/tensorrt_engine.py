@@ -47,9 +47,18 @@ class Engine:
         """GPU memory for what lies between the layers."""
         return self._scratch.num_bytes
 
-    def width(self, name: str) -> int:
-        """Columns of an output."""
-        return int(self._engine.get_tensor_shape(name)[1])
+    @property
+    def output(self) -> str:
+        """Name of the one output, which the builder chooses."""
+        names = [self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)]
+        output = self._library.module.TensorIOMode.OUTPUT
+        (name,) = [name for name in names if self._engine.get_tensor_mode(name) == output]
+        return str(name)
+
+    @property
+    def width(self) -> int:
+        """Columns of the output."""
+        return int(self._engine.get_tensor_shape(self.output)[1])
 
     def new_context(
         self, shapes: Mapping[str, tuple[int, ...]], addresses: Mapping[str, int]
@@ -83,6 +92,10 @@ class Engine:
         """
         if not context.execute_async_v3(stream.handle):
             raise RuntimeError('TensorRT does not run the engine; it says why above')
+
+    def can_record(self, context: Any, stream: Stream) -> bool:
+        """Whether runs of a context may be recorded; TensorRT for RTX knows, TensorRT always."""
+        return not self._library.is_rtx or bool(context.is_stream_capturable(stream.handle))
 
     def keep_compiled(self) -> None:
         """Keep what TensorRT for RTX has compiled, for the next start."""

@@ -84,6 +84,15 @@ def test_everything_is_set_up_and_recorded_before_the_first_sweep(cuda, engine):
     assert cuda.copies[0][1] < cuda.copies[2][1]
 
 
+def test_an_engine_that_cannot_be_recorded_gives_the_same(cuda, engine):
+    feats, maps = sweep(50)
+    expected = TensorrtBackend(engine, SIZES, NUM_FEATURES)(feats, maps).copy()
+    launches, engine.records = cuda.num_launches, False
+    got = TensorrtBackend(engine, SIZES, NUM_FEATURES)(feats, maps)
+    np.testing.assert_array_equal(got, expected)
+    assert cuda.num_launches == launches
+
+
 def test_a_sweep_that_is_too_large_is_refused_and_the_next_one_is_labelled(engine, session):
     backend = TensorrtBackend(engine, SIZES, NUM_FEATURES)
     with pytest.raises(InputError, match=r'(?s)more voxels.*\(320, 320, 256, 192, 128\)'):
