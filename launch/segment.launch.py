@@ -30,7 +30,7 @@ ARGUMENTS: dict[str, tuple[str | None, tuple[str, ...] | None, str]] = {
     'bundle': (None, None, 'folder of the model bundle'),
     'backend': (
         AS_IN_FILE,
-        (AS_IN_FILE, 'auto', 'fused', 'onnx', 'torch'),
+        (AS_IN_FILE, 'auto', 'tensorrt', 'fused', 'onnx', 'torch'),
         'engine; auto: the fastest that can be opened',
     ),
     'params_file': (str(CONFIG / 'segment.yaml'), None, 'parameters of the node'),

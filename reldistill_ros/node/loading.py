@@ -9,7 +9,12 @@ from dataclasses import dataclass
 from reldistill_ros.core.errors import InputError
 from reldistill_ros.node.engine import Engine
 from reldistill_ros.node.model import Dictionary, Labeller, MakeEncoder, MakeLabeller
-from reldistill_ros.node.parameters import NodeSettings, choose_intensity_max, engines_of
+from reldistill_ros.node.parameters import (
+    NodeSettings,
+    choose_intensity_max,
+    engines_of,
+    in_engine,
+)
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,7 @@ def load_model(
     """
 
     def open_labeller(engine: str) -> Labeller:
-        return make_labeller(settings.model_copy(update={'backend': engine}))
+        return make_labeller(in_engine(settings, engine))
 
     with ExitStack() as on_failure:
         engine = Engine(open_labeller, engines_of(settings), settings.max_failures)

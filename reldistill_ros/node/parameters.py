@@ -12,7 +12,8 @@ import annotated_types
 from pydantic import Field
 from pydantic.fields import FieldInfo
 
-from reldistill_ros.backends.backend import BackendName, Precision
+from reldistill_ros.backends.backend import PRECISIONS, BackendName, Precision
+from reldistill_ros.backends.cuda_device import has_cuda_device
 from reldistill_ros.core.errors import InputError
 from reldistill_ros.core.settings import Settings, parse_settings
 from reldistill_ros.node.stamps import StampProblem
@@ -50,13 +51,14 @@ class NodeSettings(Settings):
     )
     backend: NodeBackend = Field(
         default='auto',
-        description='What runs the student: fused is the fastest on a CPU; auto is the fastest '
-        'that can be opened, and takes the next one where it fails.',
+        description='What runs the student: tensorrt on a GPU, fused is the fastest on a CPU; auto '
+        'is the fastest that can be opened, and takes the next one where it fails.',
     )
     precision: Precision = Field(
         default='float32',
-        description='Of backend fused: bfloat16 is about twice as fast where the CPU has it; the '
-        'manifest of a bundle that was exported on such a CPU tells how many labels it changes.',
+        description='Of backend tensorrt, float16, and of fused, bfloat16, about twice as fast '
+        'where the CPU has it; the manifest of the bundle tells how many labels they change. With '
+        'backend auto, an engine that lacks it computes in float32.',
     )
     num_threads: int = Field(
         default=2, ge=1, le=256, description='Threads of the backend on the CPU.'
@@ -182,9 +184,19 @@ def check_changes(settings: NodeSettings, changes: dict[str, Any]) -> NodeSettin
 
 
 def engines_of(settings: NodeSettings) -> tuple[str, ...]:
-    """Names of the engines to try, the best one first."""
+    """Names of the engines to try, the best one first; `tensorrt` only where there is a GPU."""
+    if settings.backend != AUTO:
+        return (settings.backend,)
     engines: tuple[str, ...] = get_args(BackendName)
-    return engines if settings.backend == AUTO else (settings.backend,)
+    return engines if has_cuda_device() else tuple(e for e in engines if e != 'tensorrt')
+
+
+def in_engine(settings: NodeSettings, engine: str) -> NodeSettings:
+    """The settings to open an engine of the ladder with."""
+    changes: dict[str, str] = {'backend': engine}
+    if settings.backend == AUTO and settings.precision not in PRECISIONS[engine]:
+        changes['precision'] = 'float32'
+    return settings.model_copy(update=changes)
 
 
 def dropped_stamps(settings: NodeSettings) -> list[StampProblem]:

@@ -23,6 +23,12 @@ def environment():
         os.environ.update(isolated_environment(), PYTHONPATH=path)
 
 
+@pytest.fixture(autouse=True)
+def without_gpu(monkeypatch):
+    """The ladder of engines is the same on every machine."""
+    monkeypatch.setattr('reldistill_ros.node.parameters.has_cuda_device', lambda: False)
+
+
 @pytest.fixture
 def start():
     """Start a node and a client, see `node_system.System`; they are stopped at the end."""
