@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,7 +29,15 @@ from reldistill_ros.core.voxels import voxelise
 from reldistill_ros.core.zero_shot import fold_head, label_cosines, prompt_cosines
 from trainer.calibrate import calibrate
 from trainer.datasets.sample import Dataset
-from trainer.export_text import export_text
+from trainer.export_parts import (
+    ONLY_WORDS,
+    Parts,
+    check_parts,
+    choose_image_network,
+    export_parts,
+    load_ensemble,
+)
+from trainer.export_table import export_table
 from trainer.onnx_graph import write_onnx
 from trainer.provenance import git_commit
 from trainer.run import VOCABULARY, Run, TrainedRun, data_hash, load_trained, open_run
@@ -48,7 +55,7 @@ class ParityInput:
 
 
 def export(
-    trained: TrainedRun, out: Path, num_threads: int, *, with_text_encoder: bool = True
+    trained: TrainedRun, out: Path, num_threads: int, parts: Parts = ONLY_WORDS
 ) -> dict[str, dict[str, float]]:
     """Write a bundle whose engines agree with torch, or none.
 
@@ -56,15 +63,16 @@ def export(
         trained: what to export.
         out: folder to write.
         num_threads: of the engines that are compared.
-        with_text_encoder: whether words can be typed at run time.
+        parts: what the bundle holds besides the student.
 
     Returns:
         The measured parity, as it stands in the manifest.
 
     Raises:
-        InputError: `out` exists, an engine disagrees with torch, or the text encoder cannot be
+        InputError: `out` exists, an engine disagrees with torch, or an encoder cannot be
             exported.
     """
+    check_parts(parts)
     if out.exists():
         raise InputError(
             'the bundle folder already exists', where=out, fix='remove it or give another --out'
@@ -74,6 +82,7 @@ def export(
     out.parent.mkdir(parents=True, exist_ok=True)
     with replacing(out) as partial:
         partial.mkdir()
+        encoders = export_parts(trained, parts, datasets, partial)
         graph = partial / bundle.STUDENT_ONNX
         backbone = folded_copy(trained.student).backbone
         write_onnx(backbone, run.settings.inputs.num_features, graph)
@@ -88,9 +97,8 @@ def export(
         write_json(
             partial / bundle.CALIBRATION, calibrate(trained, datasets).model_dump(mode='json')
         )
-        parity = check_parity(trained, graph, parity_inputs(run, datasets), num_threads)
-        if with_text_encoder:
-            parity['text'] = export_text(trained.encoder, run.vocabulary, partial)
+        engines = check_parity(trained, graph, parity_inputs(run, datasets), num_threads)
+        parity = engines | encoders
         write_json(partial / bundle.MANIFEST, _manifest(trained, datasets, parity, partial))
         bundle.load_bundle(partial)
     return parity
@@ -212,15 +220,45 @@ def main() -> None:
         action='store_true',
         help='smaller by up to some hundred MB; the robot then knows the words of the run only',
     )
+    parser.add_argument(
+        '--ensemble',
+        type=Path,
+        metavar='JSON',
+        help='ensemble.json of python -m trainer.ensemble: how cameras and student are weighed',
+    )
+    cameras = parser.add_mutually_exclusive_group()
+    cameras.add_argument(
+        '--image-network',
+        type=Path,
+        metavar='YAML',
+        help='2D network for the cameras of the robot, with the keys of a teacher of kind '
+        "onnx_segmentation (default: the run's teacher, unless that is class maps in files)",
+    )
+    cameras.add_argument(
+        '--without-image-encoder',
+        action='store_true',
+        help='smaller by up to some hundred MB; the robot then cannot use its cameras',
+    )
     arguments = parser.parse_args()
     run = open_run(arguments.run, arguments.data)
-    parity = export(
-        load_trained(run),
-        arguments.out,
-        run.settings.threads,
-        with_text_encoder=not arguments.without_text_encoder,
-    )
-    print(f'wrote {arguments.out}: {json.dumps(parity)}')
+    parts = choose_parts(arguments, run)
+    parity = export(load_trained(run), arguments.out, run.settings.threads, parts)
+    print(export_table(arguments.out, parity, parts))
+
+
+def choose_parts(arguments: argparse.Namespace, run: Run) -> Parts:
+    """What the command line asks for.
+
+    Raises:
+        InputError: a file that it names cannot be used, or its wishes contradict one another.
+    """
+    image_network = None
+    if not arguments.without_image_encoder:
+        image_network = choose_image_network(run, arguments.image_network)
+    ensemble = load_ensemble(arguments.ensemble, run) if arguments.ensemble else None
+    parts = Parts(not arguments.without_text_encoder, image_network, ensemble)
+    check_parts(parts)
+    return parts
 
 
 if __name__ == '__main__':
