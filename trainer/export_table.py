@@ -26,7 +26,7 @@ def export_table(folder: Path, parity: Parity, parts: Parts) -> str:
     remarks = _remarks(parity, parts)
     sizes = {path.name: path.stat().st_size / 1e6 for path in sorted(folder.iterdir())}
     files = [
-        (name, f'{size:.2f} MB', remarks.get(name, ''))
+        (name, f'{size:.1f} MB' if size >= 0.1 else f'{1000 * size:.1f} kB', remarks.get(name, ''))
         for name, size in sorted(sizes.items(), key=lambda entry: -entry[1])
     ]
     engines = [
@@ -52,14 +52,15 @@ def _remarks(parity: Parity, parts: Parts) -> dict[str, str]:
     if 'max_cosine_error' in parity.get('text', {}):
         text = parity['text']
         remarks[bundle.TEXT_ENCODER] = (
-            f'1 - cosine at most {text["max_cosine_error"]:.1e} on {text["num_texts"]:g} texts'
+            f'1 - cosine at most {text["max_cosine_error"]:.1e}, texts: {text["num_texts"]:g}'
         )
     if parts.image_network is not None:
-        image = parity['image']
-        kind = '1 - cosine' if parts.image_network.kind == 'clip' else 'share of other classes'
-        remarks[IMAGE_ENCODER] = (
-            f'{kind} at most {image["max_error"]:.1e} on {image["num_images"]:g} images'
+        image, is_clip = parity['image'], parts.image_network.kind == 'clip'
+        error = f'{image["max_error"]:.1e}'
+        told = (
+            f'1 - cosine at most {error}' if is_clip else f'other classes in {error} of the cells'
         )
+        remarks[IMAGE_ENCODER] = f'{told}, images: {image["num_images"]:g}'
     if parts.ensemble is not None:
         remarks[ENSEMBLE] = f'fitted on {parts.ensemble.fitted_on}'
     return remarks
@@ -71,8 +72,8 @@ def _ensemble_lines(parts: Parts) -> list[str]:
         return [f'cameras on the robot: not used; {NAME_A_NETWORK}']
     if parts.ensemble is None:
         return [
-            'cameras on the robot: decide where they see a point; python -m trainer.ensemble '
-            'learns from labelled drives when they should'
+            'cameras on the robot: decide where they see a point; when they should, python -m '
+            'trainer.ensemble learns from labelled drives'
         ]
     return ['cameras on the robot: weighed against the student as fitted']
 

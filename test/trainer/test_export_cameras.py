@@ -188,7 +188,7 @@ def test_the_robot_finds_network_and_weights_in_the_bundle(
     table = capsys.readouterr().out
     for name in (*bundle.manifest.files, 'manifest.json', 'onnx', 'fused'):
         assert f'  {name} ' in table
-    assert 'share of other classes at most 0.0e+00 on 1 images' in table
+    assert 'other classes in 0.0e+00 of the cells, images: 1' in table
     assert f'fitted on {fitted.fitted_on}' in table
     assert '{' not in table
 
