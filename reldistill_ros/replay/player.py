@@ -32,6 +32,7 @@ from reldistill_ros.replay.recording import Fate, Recording
 from reldistill_ros.replay.schedule import NANO, Course, Planned, plan_sweeps, span_of, with_stamp
 
 NODE = '/segment_node'
+SEGMENTATION = 'segmentation'  # what its status that counts the sweeps is called
 START_TIMEOUT = 180.0  # seconds; an engine loads slowly on a busy machine
 MATCH_TIME = 0.5  # seconds that the node may learn of us later than we of it
 ANSWER_TIMEOUT = 20.0  # seconds that one sweep may take, on a machine with other work too
@@ -189,7 +190,12 @@ class Player:
     def _on_diagnostics(self, array: DiagnosticArray) -> None:
         for status in array.status:
             if status.hardware_id == NODE:
-                self.recording.node_values = {value.key: value.value for value in status.values}
+                values = {value.key: value.value for value in status.values}
+                part = status.name.partition(': ')[2]
+                if part == SEGMENTATION:
+                    self.recording.node_values = values
+                else:
+                    self.recording.part_values[part] = values
 
     def _on_fate(self, array: DiagnosticArray) -> None:
         (status,) = array.status

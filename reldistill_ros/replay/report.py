@@ -75,9 +75,10 @@ def summarise_cameras(
     """
     offline = dict(summary['offline'])
     equal = offline.pop('labels_equal')
-    images = {camera.name: recording.beside[camera.image] for camera in cameras}
     changed = None if equal is None else 1 - equal
-    return {'offline': offline, 'cameras': {'images': images, 'labels_changed': changed}}
+    images = {camera.name: recording.beside[camera.image] for camera in cameras}
+    found = {'images': images, 'labels_changed': changed, 'node': recording.part_values}
+    return {'offline': offline, 'cameras': found}
 
 
 def percentiles(values: Iterable[float | None]) -> dict[str, float | None]:

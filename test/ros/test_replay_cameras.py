@@ -34,6 +34,7 @@ from reldistill_ros.replay.cameras import PlayedCamera, camera_arguments, choose
 from reldistill_ros.replay.extrinsics_file import write_extrinsics
 from reldistill_ros.replay.options import parse_options
 from reldistill_ros.replay.outcome import Judge
+from reldistill_ros.replay.recording import Recording
 from reldistill_ros.replay.report import summarise_cameras
 from reldistill_ros.replay.requirements import parse_requirement
 from reldistill_ros.replay.schedule import Course, moved_on, span_of, stamp_at
@@ -209,7 +210,8 @@ def test_beside_the_clouds_the_messages_of_the_bag_come_byte_by_byte(bag, tmp_pa
     outcome = judge.live(recording)
     summary = outcome.summary
     assert summary['frames_labelled'] == 12
-    assert summary['cameras'] == {'images': {'front': 8, 'rear': 4}, 'labels_changed': 0.0}
+    assert summary['cameras']['images'] == {'front': 8, 'rear': 4}
+    assert summary['cameras']['labels_changed'] == 0
     assert 'labels_equal' not in summary['offline']
     assert summary['miou'] == summary['offline']['miou']
     replay.write(tmp_path, judge, replace(outcome, summary=summary | OF_A_COMMAND))
@@ -230,11 +232,17 @@ OF_A_COMMAND = {
 
 
 def test_labels_that_differ_from_those_without_cameras_are_no_failure(bag):
-    recording = type('Recording', (), {'beside': {FRONT: 3}})()
+    recording = Recording()
+    recording.beside[FRONT] = 3
+    recording.part_values['camera front'] = {'sweeps': '2'}
     summary = {'offline': {'miou': 0.5, 'accuracy': 0.6, 'labels_equal': 0.75}}
     found = summarise_cameras(summary, recording, (FRONT_CAMERA,))
     assert found['offline'] == {'miou': 0.5, 'accuracy': 0.6}
-    assert found['cameras'] == {'images': {'front': 3}, 'labels_changed': 0.25}
+    assert found['cameras'] == {
+        'images': {'front': 3},
+        'labels_changed': 0.25,
+        'node': {'camera front': {'sweeps': '2'}},
+    }
     with_cameras, without = judge_of(bag, (FRONT_CAMERA,)), judge_of(bag)
     equal = [parse_requirement('offline.labels_equal==1')]
     without.check_keys(equal, live=True)
