@@ -33,6 +33,8 @@ def parse_options(arguments: Sequence[str] | None, description: str) -> argparse
             where='--loop, --minutes',
             fix='leave out --offline, or these',
         )
+    if options.camera_parameter and options.cameras is None:
+        raise InputError('there are no cameras', where='--camera-parameter', fix='add --cameras')
     if options.offline and options.cameras is not None:
         raise InputError(
             'what cameras add depends on when their images come, so that it takes the node',
@@ -66,6 +68,14 @@ def _add_bag(parser: argparse.ArgumentParser) -> None:
         metavar='all|NAME,...',
         help='let the node look through the cameras of the bag: play images, CameraInfo and /tf '
         'beside the clouds; names of cameras or of image topics, or all that have a CameraInfo',
+    )
+    add(
+        '--camera-parameter',
+        metavar='NAME:=VALUE',
+        action='append',
+        default=[],
+        help='of the node, such as fixed_frame:=odom or camera.front.window:=0.5; may be given '
+        'several times',
     )
     add('--no-labels', action='store_true', help='do not compare with the labels of the bag')
     add('--max-sweeps', type=_positive, help='take only so many sweeps of the bag')

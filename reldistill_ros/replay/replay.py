@@ -13,7 +13,7 @@ import argparse
 import importlib.util
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -60,11 +60,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
         summary, findings = replay(options, bag)
     names = ('frames_in', 'frames_labelled', 'frames_dropped', 'latency_ms', 'miou', 'accuracy')
     print('\n'.join(f'{name}: {summary[name]}' for name in names))
+    if 'cameras' in summary:
+        print(camera_line(summary))
     print(options.out / 'replay.html')
     if findings:
         print(f'\n{table(findings)}')
     if not all(finding.passed for finding in findings):
         sys.exit(1)
+
+
+def camera_line(summary: Mapping[str, Any]) -> str:
+    """What the cameras did to the labels."""
+    cameras, alone = summary['cameras'], summary['offline']['miou']
+    images = ', '.join(f'{name} {count} images' for name, count in cameras['images'].items())
+    changed = cameras['labels_changed']
+    told = (
+        'no labels' if changed is None else f'{100 * changed:.1f} % of the labels changed by them'
+    )
+    return f'cameras: {images}; {told} (mIoU of the student alone: {alone})'
 
 
 def replay(options: argparse.Namespace, bag: Bag) -> tuple[dict[str, Any], list[Finding]]:
@@ -221,7 +234,8 @@ def node_arguments(options: argparse.Namespace, backend: str) -> list[str]:
         'diagnostics_period': DIAGNOSTICS_PERIOD,
         'use_sim_time': 'true',
     }
-    return [word for name, value in parameters.items() for word in ('-p', f'{name}:={value}')]
+    given = [f'{name}:={value}' for name, value in parameters.items()]
+    return [word for each in (*given, *options.camera_parameter) for word in ('-p', each)]
 
 
 def command() -> None:

@@ -256,6 +256,20 @@ def test_cameras_take_the_node(tmp_path):
     assert parse_options(words, '').cameras == 'all'
     with pytest.raises(InputError, match='--cameras'):
         parse_options([*words, '--offline'], '')
+    further = ['--camera-parameter', 'fixed_frame:=odom']
+    arguments = replay.node_arguments(parse_options([*words, *further], ''), 'fused')
+    assert arguments[-2:] == ['-p', 'fixed_frame:=odom']
+    with pytest.raises(InputError, match='there are no cameras'):
+        parse_options([*words[:-2], *further], '')
+
+
+def test_what_the_cameras_did_is_told_in_one_line():
+    cameras = {'images': {'front': 8}, 'labels_changed': 0.125, 'node': {}}
+    line = replay.camera_line({'cameras': cameras, 'offline': {'miou': 0.25}})
+    assert line == (
+        'cameras: front 8 images; 12.5 % of the labels changed by them '
+        '(mIoU of the student alone: 0.25)'
+    )
 
 
 def test_the_fastest_engine_that_opens_is_the_same_for_node_and_comparison(tmp_path, monkeypatch):
