@@ -1,8 +1,8 @@
 # Copyright 2026 The reldistill authors. SPDX-License-Identifier: Apache-2.0
 """The 2D-3D ensemble of a run: `python -m trainer.ensemble RUN_FOLDER --out DIR`.
 
-Fits the weights, and evaluates student, camera and ensemble on the held-out drives of the run.
-`DIR/ensemble.json` belongs into the bundle.
+Fits the weights, `DIR/ensemble.json`, which `python -m trainer.export --ensemble` takes into the
+bundle. If the run names held-out drives, student, camera and ensemble are evaluated on them.
 
 How much the student's vote counts can only be learnt where it was not taught. `--stand-in` names
 a run with the same settings whose `train` lacks a labelled drive of this run and whose `evaluate`
@@ -13,7 +13,6 @@ drives, and the student decides where no camera has an opinion.
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,7 +49,7 @@ from trainer.ensemble_observations import (
     check_stand_in,
     labelled_training,
 )
-from trainer.ensemble_report import save_bars, save_table
+from trainer.ensemble_report import miou_table, save_bars, save_table
 from trainer.pictures import save_birds_eye
 from trainer.run import TrainedRun, load_trained, open_run
 
@@ -193,15 +192,18 @@ def main() -> None:
     run = open_run(arguments.run, arguments.data)
     torch.set_num_threads(run.settings.threads)
     trained = load_trained(run)
-    evaluated = run.open_evaluation()
+    evaluated = run.open_evaluation() if run.settings.evaluate else []
     settings = fit_run(trained, evaluated, arguments.stand_in, arguments.data)
     arguments.out.mkdir(parents=True, exist_ok=True)
     write_json(arguments.out / ENSEMBLE, settings.model_dump(mode='json'))
-    metrics = evaluate_ensemble(trained, settings, evaluated, arguments.out)
-    print(json.dumps(_weights(settings), indent=2))
-    for part in PARTS:
-        scores = (f'{name} {_shown(metrics[part][name]["miou"])}' for name in LABELLINGS)
-        print(f'mIoU, {part} points: {", ".join(scores)}')
+    print('\n'.join(f'{name}: {value}' for name, value in _weights(settings).items()))
+    if evaluated:
+        metrics = evaluate_ensemble(trained, settings, evaluated, arguments.out)
+        print(miou_table(metrics))
+    print(
+        f'for the robot: python -m trainer.export {run.folder} --out BUNDLE '
+        f'--ensemble {arguments.out / ENSEMBLE}'
+    )
 
 
 def fit_run(
@@ -228,10 +230,6 @@ def fit_run(
     check_held_out(drives, evaluated, 'evaluate of the run')
     check_held_out(drives, other.run.open_training(), 'train of the stand-in')
     return fit_ensemble(other, drives, with_student=True)
-
-
-def _shown(score: float | None) -> str:
-    return '-' if score is None else f'{score:.4f}'
 
 
 if __name__ == '__main__':

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reldistill_ros.cameras.ensemble import CameraView
+from reldistill_ros.cameras.image_encoder import most_likely
 from reldistill_ros.cameras.opinions import (
     ClassOpinions,
     Opinions,
@@ -23,11 +24,13 @@ from reldistill_ros.core.vocabulary import Vocabulary
 from reldistill_ros.core.zero_shot import Labels
 from trainer.datasets.sample import CameraImage, Dataset, Sample
 from trainer.evaluate import make_labeller
+from trainer.image_networks import TINY, spoken_classes
 from trainer.pairing import pair_points
 from trainer.run import TEACHER_VOCABULARY, Run, TrainedRun
 from trainer.splits import true_classes
-from trainer.teachers.label_maps import class_embeddings
-from trainer.teachers.settings import LabelMapSettings
+from trainer.teachers.onnx_segmentation import SegmentationFeatures
+from trainer.teachers.prompt_denoising import DenoisedFeatures
+from trainer.teachers.settings import LabelMapSettings, OnnxSegmentationSettings
 from trainer.teachers.teacher import DenseFeatures
 
 FULL_CONFIDENCE = 255
@@ -120,28 +123,37 @@ class Observer:
         return CameraView(pairs.point_indices, found.cosines, found.confidences)
 
     def _opinions(self, features: DenseFeatures, image: CameraImage) -> PixelOpinions:
-        """Opinions on one image; class maps without confidences are taken as certain."""
-        if self._classes is None or image.class_map is None:
+        """Opinions on one image, those that the robot's image encoder would have."""
+        if self._classes is None:
             trained = self._trained
+            # the robot's encoder does not denoise
+            features = features.dense if isinstance(features, DenoisedFeatures) else features
             return TeacherOpinions(features, trained.embedding_mean, trained.prompts)
-        certain = np.full((1, 1), FULL_CONFIDENCE, np.uint8)
-        confidences = certain if image.confidence is None else image.confidence
         height, width = image.image.shape[:2]
-        return ClassOpinions((height, width), image.class_map, confidences, *self._classes)
+        return ClassOpinions((height, width), *_class_maps(features, image), *self._classes)
+
+
+def _class_maps(
+    features: DenseFeatures, image: CameraImage
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Classes and confidences of a network that has them; taken as certain where not stated."""
+    if isinstance(features, SegmentationFeatures):
+        return most_likely(features.probabilities[0].clamp_min(TINY).log().numpy())
+    assert image.class_map is not None  # the teacher has looked at it
+    certain = np.full((1, 1), FULL_CONFIDENCE, np.uint8)
+    return image.class_map, certain if image.confidence is None else image.confidence
 
 
 def network_embeddings(trained: TrainedRun) -> NDArray[np.float32] | None:
-    """Embeddings (L, C) of the classes of the 2D network that made class maps, centred.
+    """Embeddings (L, C) of the classes of the run's 2D network, see `spoken_classes`.
 
-    Zero rows for those that the run ignores; None where the teacher has no class maps.
+    None where the teacher is a network without classes.
     """
     settings = trained.run.settings.teacher
-    if not isinstance(settings, LabelMapSettings):
+    if not isinstance(settings, LabelMapSettings | OnnxSegmentationSettings):
         return None
     vocabulary = load_settings(trained.run.folder / TEACHER_VOCABULARY, Vocabulary)
-    embeddings = center(class_embeddings(vocabulary, trained.encoder), trained.embedding_mean)
-    embeddings[np.isin(vocabulary.class_names, settings.ignore_classes)] = 0
-    return embeddings
+    return spoken_classes(trained, vocabulary, settings.ignore_classes)
 
 
 def labelled_training(trained: TrainedRun) -> list[Dataset]:

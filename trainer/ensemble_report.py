@@ -38,6 +38,18 @@ def save_table(metrics: Mapping[str, Any], class_names: Sequence[str], path: Pat
         partial.write_text('\n\n'.join(blocks) + '\n', encoding='utf-8')
 
 
+def miou_table(metrics: Mapping[str, Any]) -> str:
+    """MIoU by labelling for each part of the points, for the terminal."""
+    names = list(next(iter(metrics.values())))
+    width = max(map(len, names))
+    rows = [' ' * 14 + '  '.join(f'{name:>{width}}' for name in names)]
+    for part, scores in metrics.items():
+        values = (scores[name]['miou'] for name in names)
+        cells = ('-' if value is None else f'{value:.3f}' for value in values)
+        rows.append(f'mIoU {part:<9}' + '  '.join(f'{cell:>{width}}' for cell in cells))
+    return '\n'.join(rows)
+
+
 def _row(name: str, values: Sequence[float | None]) -> str:
     cells = ('-' if value is None else f'{value:.3f}' for value in values)
     return f'| {name} | {" | ".join(cells)} |'

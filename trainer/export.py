@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 import sys
 from collections.abc import Sequence
@@ -33,8 +32,16 @@ from reldistill_ros.core.zero_shot import fold_head, label_cosines, prompt_cosin
 from trainer.calibrate import calibrate
 from trainer.check_tensorrt import report
 from trainer.datasets.sample import Dataset
+from trainer.export_parts import (
+    ONLY_WORDS,
+    Parts,
+    check_parts,
+    choose_image_network,
+    export_parts,
+    load_ensemble,
+)
+from trainer.export_table import export_table
 from trainer.export_tensorrt import check_can_build, export_tensorrt
-from trainer.export_text import export_text
 from trainer.half_graph import write_half_graph
 from trainer.onnx_graph import write_onnx
 from trainer.provenance import git_commit
@@ -55,12 +62,7 @@ class ParityInput:
 
 
 def export(
-    trained: TrainedRun,
-    out: Path,
-    num_threads: int,
-    *,
-    with_text_encoder: bool = True,
-    with_engine: bool = False,
+    trained: TrainedRun, out: Path, num_threads: int, parts: Parts = ONLY_WORDS
 ) -> dict[str, dict[str, float]]:
     """Write a bundle whose engines agree with torch, or none.
 
@@ -68,16 +70,16 @@ def export(
         trained: what to export.
         out: folder to write.
         num_threads: of the engines that are compared.
-        with_text_encoder: whether words can be typed at run time.
-        with_engine: whether to build an engine for the GPU of this machine.
+        parts: what the bundle holds besides the student.
 
     Returns:
         The measured parity, as it stands in the manifest.
 
     Raises:
-        InputError: `out` exists, an engine disagrees with torch, or the text encoder cannot be
+        InputError: `out` exists, an engine disagrees with torch, or an encoder cannot be
             exported.
     """
+    check_parts(parts)
     if out.exists():
         raise InputError(
             'the bundle folder already exists', where=out, fix='remove it or give another --out'
@@ -87,6 +89,7 @@ def export(
     out.parent.mkdir(parents=True, exist_ok=True)
     with replacing(out) as partial:
         partial.mkdir()
+        encoders = export_parts(trained, parts, datasets, partial)
         graph = partial / bundle.STUDENT_ONNX
         backbone = folded_copy(trained.student).backbone
         write_onnx(backbone, run.settings.inputs.num_features, graph)
@@ -105,15 +108,13 @@ def export(
             partial / bundle.CALIBRATION, calibrate(trained, datasets).model_dump(mode='json')
         )
         inputs = parity_inputs(run, datasets)
-        parity = check_parity(trained, partial, inputs, num_threads)
+        parity = check_parity(trained, partial, inputs, num_threads) | encoders
         _drop_overflowing_half(partial, parity)
-        if with_engine:
+        if parts.engine:
             backbone = folded_copy(trained.student).backbone
             parity['tensorrt float16'] = export_tensorrt(
                 backbone, partial, engine_sizes(sizes), lambda e: _parity(trained, e, inputs)
             )
-        if with_text_encoder:
-            parity['text'] = export_text(trained.encoder, run.vocabulary, partial)
         write_json(partial / bundle.MANIFEST, _manifest(trained, datasets, parity, partial))
         bundle.load_bundle(partial)
     return parity
@@ -260,20 +261,51 @@ def main() -> None:
         action='store_true',
         help='also build an engine with torch-tensorrt, for the GPU of this machine',
     )
+    parser.add_argument(
+        '--ensemble',
+        type=Path,
+        metavar='JSON',
+        help='ensemble.json of python -m trainer.ensemble: how cameras and student are weighed',
+    )
+    cameras = parser.add_mutually_exclusive_group()
+    cameras.add_argument(
+        '--image-network',
+        type=Path,
+        metavar='YAML',
+        help='2D network for the cameras of the robot, with the keys of a teacher of kind '
+        "onnx_segmentation (default: the run's teacher, unless that is class maps in files)",
+    )
+    cameras.add_argument(
+        '--without-image-encoder',
+        action='store_true',
+        help='smaller by up to some hundred MB; the robot then cannot use its cameras',
+    )
     arguments = parser.parse_args()
     if arguments.tensorrt:
         check_can_build()  # now, and not when all else is done
     run = open_run(arguments.run, arguments.data)
-    parity = export(
-        load_trained(run),
-        arguments.out,
-        run.settings.threads,
-        with_text_encoder=not arguments.without_text_encoder,
-        with_engine=arguments.tensorrt,
-    )
-    print(f'wrote {arguments.out}: {json.dumps(parity)}')
+    parts = choose_parts(arguments, run)
+    parity = export(load_trained(run), arguments.out, run.settings.threads, parts)
+    print(export_table(arguments.out, parity, parts))
     if arguments.check_tensorrt:
         print(report(arguments.out))
+
+
+def choose_parts(arguments: argparse.Namespace, run: Run) -> Parts:
+    """What the command line asks for.
+
+    Raises:
+        InputError: a file that it names cannot be used, or its wishes contradict one another.
+    """
+    image_network = None
+    if not arguments.without_image_encoder:
+        image_network = choose_image_network(run, arguments.image_network)
+    ensemble = load_ensemble(arguments.ensemble, run) if arguments.ensemble else None
+    parts = Parts(
+        not arguments.without_text_encoder, image_network, ensemble, engine=arguments.tensorrt
+    )
+    check_parts(parts)
+    return parts
 
 
 if __name__ == '__main__':

@@ -59,9 +59,10 @@ class ReplayOptions(Settings):
     minutes: Positive | None = None
     topic: str | None = None
     label_topic: str | None = None
+    cameras: str | None = None
     no_labels: bool = False
     max_sweeps: Count | None = None
-    backend: BackendName = 'fused'
+    backend: BackendName | Literal['auto'] = 'fused'
     precision: Precision = 'float32'
     num_threads: Count = 2
     intensity_max: Annotated[float, Field(ge=0)] = 0.0

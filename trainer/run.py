@@ -28,7 +28,7 @@ from trainer.datasets.sample import Dataset
 from trainer.provenance import provenance, torchrun_job
 from trainer.settings import RunSettings
 from trainer.teachers.build import build_teacher, build_text_encoder, find_vocabulary
-from trainer.teachers.settings import VocabularyTeacherSettings
+from trainer.teachers.settings import TeacherSettings, VocabularyTeacherSettings
 from trainer.teachers.teacher import Teacher
 from trainer.text import TextEncoder
 
@@ -79,13 +79,18 @@ class Run:
         text = self.settings.text
         return None if text is None else build_text_encoder(text, self.data_root)
 
-    def build_teacher(self, encoder: TextEncoder | None) -> Teacher:
-        """Build the teacher; a 2D network's classes are those copied into the folder."""
+    @property
+    def teacher_settings(self) -> TeacherSettings:
+        """Of the teacher; a 2D network's classes are those copied into the folder."""
         settings = self.settings.teacher
         path = (self.folder / TEACHER_VOCABULARY).resolve()
         if isinstance(settings, VocabularyTeacherSettings) and settings.vocabulary is not None:
-            settings = settings.model_copy(update={'vocabulary': path})
-        return build_teacher(settings, encoder, self.data_root)
+            return settings.model_copy(update={'vocabulary': path})
+        return settings
+
+    def build_teacher(self, encoder: TextEncoder | None) -> Teacher:
+        """Build the teacher."""
+        return build_teacher(self.teacher_settings, encoder, self.data_root)
 
     def open_training(self) -> list[Dataset]:
         """Open the drives to distil on."""

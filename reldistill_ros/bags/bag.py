@@ -125,6 +125,15 @@ class Bag:
         check_files(stamps, f'{self.path}: {topic}')
         return sorted(entry for part in parts for entry in part)
 
+    def entries(self, topic: str) -> list[BagEntry]:
+        """All messages of a topic, stamped with the time at which they were recorded."""
+        with readable(self.path):
+            return [
+                BagEntry(log_ns, log_ns, topic, number, position)
+                for number, file in self._files_of(topic)
+                for log_ns, position in file.locate(topic)
+            ]
+
     def raw(self, entry: BagEntry) -> bytes:
         """The serialised message, as a ROS 2 publisher takes it."""
         with readable(self.path):
@@ -133,6 +142,10 @@ class Bag:
     def read(self, entry: BagEntry) -> Any:
         """The message, with the attributes of the ROS 2 message."""
         return self._deserialize(entry.topic, self.raw(entry))
+
+    def serialise(self, topic: str, message: Any) -> bytes:
+        """What a ROS 2 publisher takes of a message of `read`."""
+        return bytes(self._typestore.serialize_cdr(message, self.topics[topic]))
 
     def messages(self, topic: str) -> Iterator[tuple[int, Any]]:
         """Log time in nanoseconds and message, file by file in the order of recording."""

@@ -68,8 +68,9 @@ class Manifest(Settings):
         git_commit: of the trainer.
         parity: per engine, how far it is from the torch student, measured at export: `max_diff`
             of the point features relative to their largest, `max_diff_cosine` of the cosines
-            to the prompts, `label_agreement` as a share of the voxels. Under `text`, how far the
-            exported text encoder is from the original, see `trainer.export_text`.
+            to the prompts, `label_agreement` as a share of the voxels. Under `text` and `image`,
+            how far the exported encoders are from the originals, see `trainer.export_text` and
+            `trainer.export_image`.
         files: sha256 of every other file by name.
     """
 

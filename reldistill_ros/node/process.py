@@ -3,9 +3,7 @@
 
 from __future__ import annotations
 
-import random
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -13,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from reldistill_ros.core.errors import InputError
+from reldistill_ros.node.ros_domain import own_domain
 from reldistill_ros.share import share_file
 
 NODE_COMMAND = (sys.executable, '-m', 'reldistill_ros.segment_node')
@@ -39,7 +38,7 @@ def require_ros() -> None:
 def isolated_environment() -> dict[str, str]:
     """Variables for a ROS system that nobody else hears and that carries large clouds."""
     return {
-        'ROS_DOMAIN_ID': str(_free_domain()),
+        'ROS_DOMAIN_ID': str(own_domain()),
         'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST',
         'FASTDDS_DEFAULT_PROFILES_FILE': str(share_file('config/fastdds_large_data.xml')),
     }
@@ -95,20 +94,3 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-
-
-def _free_domain() -> int:
-    """A domain in which nobody listens; up to 101 the ports lie below Linux's ephemeral ones."""
-    domains = list(range(1, 102))
-    random.SystemRandom().shuffle(domains)
-    return next(domain for domain in domains if _is_free(7400 + 250 * domain))
-
-
-def _is_free(port: int) -> bool:
-    """Whether the port of a domain's discovery can be bound alone."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.bind(('', port))
-        except OSError:
-            return False
-    return True

@@ -33,6 +33,14 @@ def parse_options(arguments: Sequence[str] | None, description: str) -> argparse
             where='--loop, --minutes',
             fix='leave out --offline, or these',
         )
+    if options.camera_parameter and options.cameras is None:
+        raise InputError('there are no cameras', where='--camera-parameter', fix='add --cameras')
+    if options.offline and options.cameras is not None:
+        raise InputError(
+            'what cameras add depends on when their images come, so that it takes the node',
+            where='--cameras',
+            fix='leave out --offline, or --cameras',
+        )
     loops = options.loop or (None if options.minutes is not None else 1)
     options.course = Course(options.rate, loops, options.minutes)
     return options
@@ -55,6 +63,20 @@ def _add_bag(parser: argparse.ArgumentParser) -> None:
     add('--out', type=Path, required=True, help='folder for replay.json, replay.html and the rest')
     add('--topic', help='topic of the clouds (default: the only one with x, y, z)')
     add('--label-topic', help="topic of the true labels (default: the only one of field 'label')")
+    add(
+        '--cameras',
+        metavar='all|NAME,...',
+        help='let the node look through the cameras of the bag: play images, CameraInfo and /tf '
+        'beside the clouds; names of cameras or of image topics, or all that have a CameraInfo',
+    )
+    add(
+        '--camera-parameter',
+        metavar='NAME:=VALUE',
+        action='append',
+        default=[],
+        help='of the node, such as fixed_frame:=odom or camera.front.window:=0.5; may be given '
+        'several times',
+    )
     add('--no-labels', action='store_true', help='do not compare with the labels of the bag')
     add('--max-sweeps', type=_positive, help='take only so many sweeps of the bag')
     add(
@@ -91,8 +113,8 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     add(
         '--backend',
         default='fused',
-        choices=get_args(BackendName),
-        help='what runs the student (default: fused)',
+        choices=(AUTO, *get_args(BackendName)),
+        help='what runs the student; auto: the fastest that can be opened (default: fused)',
     )
     add(
         '--precision',

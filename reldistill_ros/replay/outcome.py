@@ -14,11 +14,12 @@ from reldistill_ros.core.vocabulary import Vocabulary
 from reldistill_ros.core.zero_shot import Labels
 from reldistill_ros.replay.account import Account, account_for
 from reldistill_ros.replay.bag import Sweeps, Truth
+from reldistill_ros.replay.cameras import PlayedCamera
 from reldistill_ros.replay.label_store import LabelStore
 from reldistill_ros.replay.offline import Offline, label_offline
 from reldistill_ros.replay.process_memory import MemorySample
 from reldistill_ros.replay.recording import Recording
-from reldistill_ros.replay.report import summarise, summarise_live
+from reldistill_ros.replay.report import summarise, summarise_cameras, summarise_live
 from reldistill_ros.replay.requirements import Requirement, check_keys, flatten
 from reldistill_ros.replay.scores import Scores, score
 from reldistill_ros.replay.sweeps import SweepResult, results_live, results_offline
@@ -53,6 +54,7 @@ class Judge:
         intensity_max: the same as in the node.
         vocabulary: the classes.
         truth: the true classes, None where there are none.
+        cameras: that the node looks through, beside the clouds.
     """
 
     sweeps: Sweeps
@@ -60,6 +62,7 @@ class Judge:
     intensity_max: float
     vocabulary: Vocabulary
     truth: Truth | None
+    cameras: tuple[PlayedCamera, ...] = ()
 
     def offline(self) -> Outcome:
         """Label every sweep of the bag without ROS."""
@@ -77,6 +80,8 @@ class Judge:
         results = results_live(recording, scores, account)
         summary = summarise(self.sweeps, results, self.vocabulary.class_names)
         summary |= summarise_live(results, recording, account, scores)
+        if self.cameras:
+            summary |= summarise_cameras(summary, recording, self.cameras)
         start = min((entry.seconds for entry in sent.values()), default=0.0)
         memory = [MemorySample(seconds - start, mb) for seconds, mb in recording.memory]
         return Outcome(summary, results, recording.labels, memory)
@@ -90,6 +95,8 @@ class Judge:
         summary = summarise(self.sweeps, [], self.vocabulary.class_names)
         if live:
             summary |= summarise_live([], Recording(), Account({}, 0), Scores())
+            if self.cameras:
+                summary |= summarise_cameras(summary, Recording(), self.cameras)
         if self.truth:
             summary['per_class_iou'] = dict.fromkeys(self.vocabulary.class_names)
         known_now = [entry for entry in requirements if not entry.key.startswith(KNOWN_LATER)]

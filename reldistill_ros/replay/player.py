@@ -3,16 +3,20 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import fields
+from heapq import merge
+from typing import Any
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.signals import SignalHandlerOptions
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import PointCloud2
@@ -23,10 +27,12 @@ from reldistill_ros.node.stamps import stamp_ns_of
 from reldistill_ros.point_cloud import read_fields
 from reldistill_ros.replay.account import account_for
 from reldistill_ros.replay.bag import Sweeps
+from reldistill_ros.replay.beside import STATIC, Beside, PlannedBeside, plan_beside
 from reldistill_ros.replay.recording import Fate, Recording
-from reldistill_ros.replay.schedule import NANO, Course, Planned, plan_sweeps, with_stamp
+from reldistill_ros.replay.schedule import NANO, Course, Planned, plan_sweeps, span_of, with_stamp
 
 NODE = '/segment_node'
+SEGMENTATION = 'segmentation'  # what its status that counts the sweeps is called
 START_TIMEOUT = 180.0  # seconds; an engine loads slowly on a busy machine
 MATCH_TIME = 0.5  # seconds that the node may learn of us later than we of it
 ANSWER_TIMEOUT = 20.0  # seconds that one sweep may take, on a machine with other work too
@@ -40,11 +46,14 @@ class Player:
     Args:
         sweeps: what to play.
         check_node: raises when the node has ended.
+        beside: what to play beside them, None for nothing.
     """
 
-    def __init__(self, sweeps: Sweeps, check_node: Callable[[], None]) -> None:
+    def __init__(
+        self, sweeps: Sweeps, check_node: Callable[[], None], beside: Beside | None = None
+    ) -> None:
         self.recording = Recording()
-        self._sweeps = sweeps
+        self._sweeps, self._beside = sweeps, beside
         self._check_node = check_node
 
     def __enter__(self) -> Player:
@@ -52,6 +61,10 @@ class Player:
         self._node = node = rclpy.create_node('replay')
         self._clouds = node.create_publisher(PointCloud2, self._sweeps.topic, 5)
         self._clock = node.create_publisher(Clock, '/clock', 1)
+        self._others = {
+            topic: node.create_publisher(message_type(kind), topic, _quality(topic))
+            for topic, kind in (self._beside.topics if self._beside else {}).items()
+        }
         topic = f'{NODE}/output/pointcloud/segmentation'
         self._labels = node.create_subscription(PointCloud2, topic, self._on_labels, 10)
         node.create_subscription(DiagnosticArray, '/diagnostics', self._on_diagnostics, 10)
@@ -90,10 +103,13 @@ class Player:
         """
         until = math.inf if course.minutes is None else 60 * course.minutes + time.perf_counter()
         self._start = time.perf_counter()
-        for sweep in plan_sweeps(self._sweeps.stamps_ns, course.loops):
+        for message in self._plan(course.loops):
             if time.perf_counter() >= until:
                 break
-            self._send(sweep, course.rate)
+            if isinstance(message, Planned):
+                self._send(message, course.rate)
+            else:
+                self._send_beside(message, course.rate)
         while not self.recording.is_complete and self.recording.wait_for_more(QUIET_TIME):
             self._check_node()
 
@@ -102,6 +118,26 @@ class Player:
         deadline = time.monotonic() + ANSWER_TIMEOUT
         while not self._is_accounted_for() and time.monotonic() < deadline:
             time.sleep(0.05)
+
+    def _plan(self, loops: int | None) -> Iterator[Planned | PlannedBeside]:
+        """All messages in order; what has a cloud's stamp comes before the cloud."""
+        stamps = self._sweeps.stamps_ns
+        sweeps = plan_sweeps(stamps, loops)
+        if self._beside is None:
+            return sweeps
+        for entry in self._beside.static:
+            self._others[entry.topic].publish(self._beside.raw(entry, 0))
+        others = plan_beside(self._beside, span_of(stamps), loops)
+        return merge(others, sweeps, key=lambda message: message.stamp_ns)
+
+    def _send_beside(self, message: PlannedBeside, rate: float | None) -> None:
+        assert self._beside is not None
+        raw = self._beside.raw(message.entry, message.shift_ns)
+        if rate is not None:
+            self._wait_for_time(message.stamp_ns, rate)
+        self._publish_clock(message.stamp_ns)
+        self._others[message.entry.topic].publish(raw)
+        self.recording.beside[message.entry.topic] += 1
 
     def _send(self, sweep: Planned, rate: float | None) -> None:
         entry = self._sweeps.entries[sweep.source]
@@ -154,7 +190,12 @@ class Player:
     def _on_diagnostics(self, array: DiagnosticArray) -> None:
         for status in array.status:
             if status.hardware_id == NODE:
-                self.recording.node_values = {value.key: value.value for value in status.values}
+                values = {value.key: value.value for value in status.values}
+                part = status.name.partition(': ')[2]
+                if part == SEGMENTATION:
+                    self.recording.node_values = values
+                else:
+                    self.recording.part_values[part] = values
 
     def _on_fate(self, array: DiagnosticArray) -> None:
         (status,) = array.status
@@ -162,3 +203,16 @@ class Player:
         names = (field.name for field in fields(StageTimes)) if values else ()
         stages = {name: float(values[f'{name}_ms']) / 1000 for name in names}
         self.recording.fates[stamp_ns_of(array)] = Fate(status.message, stages)
+
+
+def message_type(kind: str) -> Any:
+    """The class of messages of a type such as `sensor_msgs/msg/Image`."""
+    package, _, name = kind.partition('/msg/')
+    return getattr(importlib.import_module(f'{package}.msg'), name)
+
+
+def _quality(topic: str) -> QoSProfile:
+    """Late listeners hear the frames that never move."""
+    if topic.endswith(STATIC):
+        return QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    return QoSProfile(depth=100 if topic.endswith('tf') else 5)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from typing import NamedTuple
 
 import numpy as np
@@ -61,6 +62,8 @@ class Recording:
         fates: what the node says became of each sweep, by stamp.
         memory: of the node's process.
         node_values: the last values that the node gave on /diagnostics.
+        part_values: the same of each other part of the node, such as a camera, by its name.
+        beside: number of messages that were sent beside the clouds, by topic.
     """
 
     def __init__(self) -> None:
@@ -70,6 +73,8 @@ class Recording:
         self.fates: dict[int, Fate] = {}
         self.memory: list[MemorySample] = []
         self.node_values: dict[str, str] = {}
+        self.part_values: dict[str, dict[str, str]] = {}
+        self.beside: Counter[str] = Counter()
         self._last = 0
         self._answered = threading.Condition()
 

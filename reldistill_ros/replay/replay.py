@@ -10,17 +10,21 @@ label topic), `sweeps.jsonl` (the same of each sweep), `replay.html`, `replay.pn
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+from reldistill_ros.backends.backend import BackendName
 from reldistill_ros.bags.bag import Bag, open_bag
-from reldistill_ros.core.errors import run_command
+from reldistill_ros.core.errors import InputError, run_command
 from reldistill_ros.core.files import write_json
 from reldistill_ros.labeller import Labeller
+from reldistill_ros.node.attempt import attempt
 from reldistill_ros.node.parameters import choose_intensity_max
 from reldistill_ros.node.process import (
     NODE_COMMAND,
@@ -30,14 +34,17 @@ from reldistill_ros.node.process import (
     running_node,
 )
 from reldistill_ros.replay.bag import Sweeps, Truth, find_sweeps
-from reldistill_ros.replay.options import parse_options
+from reldistill_ros.replay.beside import Beside, find_beside
+from reldistill_ros.replay.cameras import PlayedCamera, camera_arguments, choose_cameras
+from reldistill_ros.replay.extrinsics_file import write_extrinsics
+from reldistill_ros.replay.options import AUTO, parse_options
 from reldistill_ros.replay.outcome import Judge, Outcome
 from reldistill_ros.replay.page import write_page
 from reldistill_ros.replay.plot import draw
 from reldistill_ros.replay.process_memory import MemoryWatch
 from reldistill_ros.replay.recording import Recording
 from reldistill_ros.replay.requirements import Finding, check, table
-from reldistill_ros.replay.schedule import Course
+from reldistill_ros.replay.schedule import Course, span_of
 from reldistill_ros.replay.sweeps import write_lines
 from reldistill_ros.replay.worst import PictureMaker
 
@@ -53,6 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         summary, findings = replay(options, bag)
     names = ('frames_in', 'frames_labelled', 'frames_dropped', 'latency_ms', 'miou', 'accuracy')
     print('\n'.join(f'{name}: {summary[name]}' for name in names))
+    if 'cameras' in summary:
+        print(camera_line(summary))
     print(options.out / 'replay.html')
     if findings:
         print(f'\n{table(findings)}')
@@ -60,23 +69,40 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(1)
 
 
+def camera_line(summary: Mapping[str, Any]) -> str:
+    """What the cameras did to the labels."""
+    cameras, alone = summary['cameras'], summary['offline']['miou']
+    images = ', '.join(f'{name} {count} images' for name, count in cameras['images'].items())
+    changed = cameras['labels_changed']
+    told = (
+        'no labels' if changed is None else f'{100 * changed:.1f} % of the labels changed by them'
+    )
+    return f'cameras: {images}; {told} (mIoU of the student alone: {alone})'
+
+
 def replay(options: argparse.Namespace, bag: Bag) -> tuple[dict[str, Any], list[Finding]]:
     """Play, score, write; returns what was written to `replay.json`, and what was required."""
-    judge, revision = open_judge(options, bag)
+    labeller, backend = open_labeller(options)
+    judge = open_judge(options, bag, labeller)
     judge.check_keys(options.requirements, live=not options.offline)
     options.out.mkdir(parents=True, exist_ok=True)
     if options.offline:
         outcome = judge.offline()
     else:
-        outcome = judge.live(
-            play(judge.sweeps, node_arguments(options), options.course, options.out)
+        recording = play(
+            judge.sweeps,
+            node_arguments(options, backend),
+            options.course,
+            options.out,
+            cameras=judge.cameras,
         )
+        outcome = judge.live(recording)
     findings = check(options.requirements, outcome.summary)
     summary = outcome.summary | {
         'pacing': 'none: offline' if options.offline else options.course.pacing,
         'bag': str(options.bag),
-        'bundle_revision': revision,
-        'backend': options.backend,
+        'bundle_revision': labeller.revision,
+        'backend': backend,
         'precision': options.precision,
         'requirements': [asdict(finding) for finding in findings],
     }
@@ -84,8 +110,29 @@ def replay(options: argparse.Namespace, bag: Bag) -> tuple[dict[str, Any], list[
     return summary, findings
 
 
-def open_judge(options: argparse.Namespace, bag: Bag) -> tuple[Judge, str]:
-    """What the labels of this bag are judged by, and the revision of the bundle.
+def open_labeller(options: argparse.Namespace) -> tuple[Labeller, str]:
+    """The bundle in the engine that is asked for, or in the first that opens; and its name.
+
+    Raises:
+        InputError: no engine can be opened.
+    """
+    if options.backend != AUTO:
+        return _open_in(options, options.backend), options.backend
+    errors = []
+    for name in get_args(BackendName):
+        found = attempt(partial(_open_in, options, name))
+        if found.value is not None:
+            return found.value, name
+        errors.append(f'{name}: {found.error}')
+    raise InputError('no engine can be opened', where=options.bundle, got='; '.join(errors))
+
+
+def _open_in(options: argparse.Namespace, backend: str) -> Labeller:
+    return Labeller.from_bundle(options.bundle, backend, options.num_threads, options.precision)
+
+
+def open_judge(options: argparse.Namespace, bag: Bag, labeller: Labeller) -> Judge:
+    """What the labels of this bag are judged by.
 
     Raises:
         InputError: bag and bundle do not fit, or one of them cannot be read.
@@ -93,18 +140,15 @@ def open_judge(options: argparse.Namespace, bag: Bag) -> tuple[Judge, str]:
     sweeps = find_sweeps(bag, options.topic, options.label_topic, options.max_sweeps)
     if options.no_labels:
         sweeps = replace(sweeps, label_topic=None)
-    labeller = Labeller.from_bundle(
-        options.bundle, options.backend, options.num_threads, options.precision
-    )
     vocabulary = labeller.vocabulary
-    judge = Judge(
+    return Judge(
         sweeps,
         labeller,
         choose_intensity_max(options.intensity_max, labeller.intensity_max),
         vocabulary,
         Truth(bag, sweeps.label_topic, vocabulary) if sweeps.label_topic else None,
+        choose_cameras(bag, options.cameras) if options.cameras else (),
     )
-    return judge, labeller.revision
 
 
 def write(folder: Path, judge: Judge, outcome: Outcome) -> None:
@@ -127,6 +171,7 @@ def play(
     course: Course,
     folder: Path,
     *,
+    cameras: Sequence[PlayedCamera] = (),
     command: Sequence[str] = NODE_COMMAND,
 ) -> Recording:
     """Play the sweeps into a node and record its answers.
@@ -136,6 +181,7 @@ def play(
         arguments: what the node is given after `--ros-args`.
         course: how fast, and how often.
         folder: where `node.log` goes.
+        cameras: that the node is to look through.
         command: what starts the node.
 
     Raises:
@@ -145,10 +191,11 @@ def play(
     os.environ.update(isolated_environment())  # for the node and, before its first use, for us
     log_path = folder / 'node.log'
     remap = ['-r', f'~/input/pointcloud:={sweeps.topic}']
-    with running_node(command, [*arguments, *remap], log_path) as process:
+    looking, beside = open_cameras(sweeps, cameras, folder) if cameras else ([], None)
+    with running_node(command, [*arguments, *remap, *looking], log_path) as process:
         from reldistill_ros.replay.player import Player
 
-        with Player(sweeps, lambda: check_running(process, log_path)) as player:
+        with Player(sweeps, lambda: check_running(process, log_path), beside) as player:
             player.wait_until_ready()
             with MemoryWatch(process.pid) as memory:
                 player.play(course)
@@ -157,18 +204,38 @@ def play(
             return player.recording
 
 
-def node_arguments(options: argparse.Namespace) -> list[str]:
+def open_cameras(
+    sweeps: Sweeps, cameras: Sequence[PlayedCamera], folder: Path
+) -> tuple[list[str], Beside]:
+    """What the node is told of its cameras, and what is played for them.
+
+    Where ROS has no tf2_msgs, the frames that never move are in `extrinsics.yaml` instead.
+    """
+    has_tf = importlib.util.find_spec('tf2_msgs') is not None
+    arguments = camera_arguments(cameras)
+    if not has_tf:
+        path = folder / 'extrinsics.yaml'
+        moving = write_extrinsics(sweeps.bag, path)
+        arguments += ['-p', f'extrinsics_file:={path.resolve()}']
+        if moving:
+            print(f'tf2_msgs is not installed, so the node does not learn how {moving} move')
+    span = span_of(sweeps.stamps_ns)
+    return arguments, find_beside(sweeps.bag, cameras, span, with_frames=has_tf)
+
+
+def node_arguments(options: argparse.Namespace, backend: str) -> list[str]:
     """Parameters of the node for the options of the command line."""
     parameters = {
         'bundle': options.bundle.resolve(),
-        'backend': options.backend,
+        'backend': backend,
         'precision': options.precision,
         'num_threads': options.num_threads,
         'intensity_max': float(options.intensity_max),
         'diagnostics_period': DIAGNOSTICS_PERIOD,
         'use_sim_time': 'true',
     }
-    return [word for name, value in parameters.items() for word in ('-p', f'{name}:={value}')]
+    given = [f'{name}:={value}' for name, value in parameters.items()]
+    return [word for each in (*given, *options.camera_parameter) for word in ('-p', each)]
 
 
 def command() -> None:

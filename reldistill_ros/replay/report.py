@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from reldistill_ros.core.metrics import accuracy, finite_or_none, iou, mean_iou
 from reldistill_ros.replay.account import Account
 from reldistill_ros.replay.bag import Sweeps
+from reldistill_ros.replay.cameras import PlayedCamera
 from reldistill_ros.replay.process_memory import growth_mb
 from reldistill_ros.replay.recording import Recording
 from reldistill_ros.replay.scores import Scores
@@ -62,6 +63,22 @@ def summarise_live(
         'offline': {**_quality(offline), 'labels_equal': equal / points if points else None},
         'node': recording.node_values,
     }
+
+
+def summarise_cameras(
+    summary: Mapping[str, Any], recording: Recording, cameras: Sequence[PlayedCamera]
+) -> dict[str, Any]:
+    """What cameras add to the numbers of a live replay, or replace in them.
+
+    Which images come in time differs from run to run, so that labels need not equal those
+    without ROS. `offline` is the student alone then.
+    """
+    offline = dict(summary['offline'])
+    equal = offline.pop('labels_equal')
+    changed = None if equal is None else 1 - equal
+    images = {camera.name: recording.beside[camera.image] for camera in cameras}
+    found = {'images': images, 'labels_changed': changed, 'node': recording.part_values}
+    return {'offline': offline, 'cameras': found}
 
 
 def percentiles(values: Iterable[float | None]) -> dict[str, float | None]:

@@ -53,6 +53,27 @@ class Planned:
     stamp_ns: int
 
 
+@dataclass(frozen=True)
+class Span:
+    """From the first cloud of a bag until a period after the last.
+
+    Attributes:
+        start_ns: stamp of the first one.
+        length_ns: what the stamps are moved on by from loop to loop.
+    """
+
+    start_ns: int
+    length_ns: int
+
+    def __contains__(self, stamp_ns: int) -> bool:
+        return self.start_ns <= stamp_ns < self.start_ns + self.length_ns
+
+
+def span_of(stamps_ns: Sequence[int]) -> Span:
+    """The span of clouds; the period is the bag's median one."""
+    return Span(stamps_ns[0], stamps_ns[-1] - stamps_ns[0] + _period(stamps_ns))
+
+
 def plan_sweeps(stamps_ns: Sequence[int], loops: int | None) -> Iterator[Planned]:
     """The sweeps of a bag in order, again and again.
 
@@ -62,7 +83,7 @@ def plan_sweeps(stamps_ns: Sequence[int], loops: int | None) -> Iterator[Planned
         stamps_ns: of the bag's sweeps, ascending.
         loops: how often; None for ever.
     """
-    length = stamps_ns[-1] - stamps_ns[0] + _period(stamps_ns)
+    length = span_of(stamps_ns).length_ns
     numbers = itertools.count()
     for loop in itertools.count() if loops is None else range(loops):
         for source, stamp in enumerate(stamps_ns):
@@ -71,9 +92,25 @@ def plan_sweeps(stamps_ns: Sequence[int], loops: int | None) -> Iterator[Planned
 
 def with_stamp(raw: bytes, stamp_ns: int) -> bytes:
     """A serialised message that begins with a header, with another stamp."""
-    # four bytes say how it is serialised, the second's lowest bit being the byte order
-    stamp = struct.pack('<iI' if raw[1] & 1 else '>iI', *divmod(stamp_ns, NANO))
+    stamp = struct.pack(stamp_format(raw), *divmod(stamp_ns, NANO))
     return raw[:STAMP_OFFSET] + stamp + raw[STAMP_OFFSET + len(stamp) :]
+
+
+def moved_on(raw: bytes, shift_ns: int) -> bytes:
+    """A serialised message that begins with a header, with a later stamp."""
+    return with_stamp(raw, stamp_at(raw, STAMP_OFFSET) + shift_ns)
+
+
+def stamp_at(raw: bytes, offset: int) -> int:
+    """The stamp in nanoseconds that stands in a serialised message."""
+    seconds, nanoseconds = struct.unpack_from(stamp_format(raw), raw, offset)
+    return int(seconds) * NANO + int(nanoseconds)
+
+
+def stamp_format(raw: bytes) -> str:
+    """How a stamp stands in a serialised message, for `struct`."""
+    # four bytes say how it is serialised, the second's lowest bit being the byte order
+    return '<iI' if raw[1] & 1 else '>iI'
 
 
 def _period(stamps_ns: Sequence[int]) -> int:

@@ -58,8 +58,9 @@ def write_bag(
     info_topic='/lidar/label_info',
     class_names=('low', 'middle', 'high'),
     period_ns=100_000_000,
+    beside=lambda writer: None,
 ):
-    """Write clouds, and beside them true labels."""
+    """Write clouds, and beside them true labels and what a caller adds."""
     with Writer(path, version=9, storage_plugin=storage) as writer:
         clouds = writer.add_connection('/lidar/points', CLOUD, typestore=STORE)
         if with_labels:
@@ -78,4 +79,5 @@ def write_bag(
             if with_labels:
                 truth = cloud(sec, nanosec, [('label', 0, 2)], labels_of(points))
                 writer.write(labels, stamp, STORE.serialize_cdr(truth, CLOUD))
+        beside(writer)
     return path

@@ -42,6 +42,7 @@ from trainer.ensemble_observations import (
     check_stand_in,
     labelled_training,
 )
+from trainer.ensemble_report import miou_table
 from trainer.evaluate import label_sweeps
 from trainer.run import TrainedRun, create_run
 from trainer.settings import CHECKOUT
@@ -99,6 +100,9 @@ def test_scores_are_written_with_a_table_and_pictures(trained, drive, tmp_path):
         assert len({metrics[part][name]['points'] for name in LABELLINGS}) == 1
     assert metrics['all']['student']['points'] == 5 * 1200
     assert metrics['taught']['camera']['accuracy'] > 0.85
+    shown = miou_table(metrics).splitlines()
+    assert shown[3].split()[:2] == ['mIoU', 'visible']
+    assert shown[3].endswith(f'{metrics["visible"]["ensemble"]["miou"]:.3f}')
     table = (tmp_path / 'table.md').read_text()
     assert f'{metrics["visible"]["ensemble"]["miou"]:.3f}' in table
     for name in ('iou', 'birds_eye'):
@@ -208,6 +212,22 @@ def test_the_command_needs_a_run(monkeypatch, tmp_path):
     with pytest.raises(InputError, match='holds no run'):
         ensemble.main()
     assert not (tmp_path / 'out').exists()
+
+
+def test_the_command_fits_without_a_drive_to_evaluate_on(
+    trained, drive, tmp_path, monkeypatch, capsys
+):
+    assert not trained.run.settings.evaluate
+    monkeypatch.setattr(ensemble, 'load_trained', lambda run: trained)
+    monkeypatch.setattr(ensemble, 'labelled_training', lambda trained: [drive])
+    words = [str(trained.run.folder), '--out', str(tmp_path / 'out')]
+    monkeypatch.setattr(sys, 'argv', ['ensemble', *words])
+    ensemble.main()
+    fitted = load_settings(tmp_path / 'out' / ENSEMBLE, EnsembleSettings)
+    told = capsys.readouterr().out
+    assert f'fitted_on: {fitted.fitted_on}' in told
+    assert f'--ensemble {tmp_path / "out" / ENSEMBLE}' in told
+    assert [path.name for path in (tmp_path / 'out').iterdir()] == [ENSEMBLE]
 
 
 def test_the_weights_of_a_run_can_be_read_again(trained, drive, tmp_path):

@@ -5,39 +5,22 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from tiny_clip import TINY_TEXT, tiny_clip
+from open_folder import Folder
 from torch import nn
 
 from reldistill_ros.cameras import image_encoder
 from reldistill_ros.cameras.image_encoder import ImageEncoderSettings, load_image_encoder
 from reldistill_ros.core.errors import InputError
-from trainer.datasets.sample import CameraImage
-from trainer.export_image import clip_network, export_image
-from trainer.teachers.clip import ClipNetwork
-from trainer.teachers.grids import ImageGrids
-from trainer.teachers.patches import PatchTeacher
+from trainer.export_image import export_image
+from trainer.image_graph import torch_graph
+from trainer.image_networks import ImageNetwork
 
 pytest.importorskip('onnxscript', reason='the train extra is not installed')
-
-
-@dataclass
-class Folder:
-    """What the encoder reads of a bundle."""
-
-    path: Path
-    embedding_mean: np.ndarray
-
-    def holds(self, *names):
-        return all((self.path / name).is_file() for name in names)
-
-    def read(self, name):
-        return (self.path / name).read_bytes()
 
 
 class Colours(nn.Module):
@@ -68,32 +51,17 @@ def smooth_image(height, width, seed=0):
     return fine[0].permute(1, 2, 0).round().to(torch.uint8).numpy()
 
 
-def test_an_exported_clip_gives_the_features_of_the_teacher(tmp_path):
-    clip = tiny_clip(tmp_path, 'tiny-image', TINY_TEXT)
-    image = smooth_image(90, 160)
-    network, settings = clip_network(clip, short_side=48, image_size=image.shape[:2])
-    parity = export_image(network, settings, tmp_path, images=[image])
-    assert parity['max_error'] < 1e-4
-    mean = np.linspace(-0.1, 0.1, 24).astype(np.float32)
-    encoder = load_image_encoder(Folder(tmp_path, mean), num_threads=1)
-    camera = CameraImage('front', 'front/0', image, np.eye(3), np.eye(4))
-    teacher = PatchTeacher(ImageGrids(ClipNetwork(clip), size=48))(camera)
-    centres = (np.mgrid[:6, :11].reshape(2, -1).T[:, ::-1] + 0.5) * [160 / 11, 15] - 0.5
-    features = teacher.at(centres) - mean
-    features /= np.linalg.norm(features, axis=1, keepdims=True)
-    prompts = clip(['a car', 'a tree', 'the road'])
-    opinions = encoder.encode(image).opinions(prompts).at(centres.astype(np.float32))
-    np.testing.assert_allclose(opinions.cosines, features @ prompts.T, atol=2e-3)
-    assert (opinions.confidences == 1).all()
+def colours(network=None, settings=SETTINGS):
+    network = (network or Colours()).eval()
+    graph = torch_graph(network, torch.zeros(1, 3, *settings.input_size))
+    return ImageNetwork(settings, graph, network, EMBEDDINGS)
 
 
 def test_a_class_network_states_its_class_and_how_sure_it_is(tmp_path):
     image = np.zeros((120, 200, 3), np.uint8)
     image[:, :100, 0] = 255
     image[:, 100:, 2] = 255
-    parity = export_image(
-        Colours(), SETTINGS, tmp_path, images=[image], class_embeddings=EMBEDDINGS
-    )
+    parity = export_image(colours(), tmp_path, [image])
     assert parity['max_error'] == 0
     encoder = load_image_encoder(Folder(tmp_path, np.zeros(3, np.float32)), num_threads=1)
     encoded = encoder.encode(image)
@@ -104,18 +72,14 @@ def test_a_class_network_states_its_class_and_how_sure_it_is(tmp_path):
 
 
 def test_an_image_of_any_size_is_scaled_to_the_input_of_the_network(tmp_path):
-    export_image(
-        Colours(), SETTINGS, tmp_path, images=[smooth_image(60, 90)], class_embeddings=EMBEDDINGS
-    )
+    export_image(colours(), tmp_path, [smooth_image(60, 90)])
     encoder = load_image_encoder(Folder(tmp_path, np.zeros(3, np.float32)), num_threads=1)
     for size in ((1, 1), (24, 40), (333, 77)):
         assert encoder.encode(smooth_image(*size)).output.shape == (2, 6, 10)
 
 
 def test_opinions_are_computed_once_for_the_same_words(tmp_path):
-    export_image(
-        Colours(), SETTINGS, tmp_path, images=[smooth_image(60, 90)], class_embeddings=EMBEDDINGS
-    )
+    export_image(colours(), tmp_path, [smooth_image(60, 90)])
     encoder = load_image_encoder(Folder(tmp_path, np.zeros(3, np.float32)), num_threads=1)
     encoded = encoder.encode(smooth_image(60, 90))
     first = encoded.opinions(EMBEDDINGS)
@@ -129,9 +93,7 @@ def test_opinions_are_computed_once_for_the_same_words(tmp_path):
     'image', [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3)), np.zeros((0, 4, 3), np.uint8)]
 )
 def test_what_is_no_image_is_refused(tmp_path, image):
-    export_image(
-        Colours(), SETTINGS, tmp_path, images=[smooth_image(60, 90)], class_embeddings=EMBEDDINGS
-    )
+    export_image(colours(), tmp_path, [smooth_image(60, 90)])
     encoder = load_image_encoder(Folder(tmp_path, np.zeros(3, np.float32)), num_threads=1)
     with pytest.raises(InputError, match='no image for the image encoder'):
         encoder.encode(image)
@@ -144,19 +106,13 @@ def test_an_export_that_differs_is_refused(tmp_path):
             return sign * super().forward(pixels)
 
     with pytest.raises(InputError, match='differs from the original'):
-        export_image(
-            Unsteady(),
-            SETTINGS,
-            tmp_path,
-            images=[smooth_image(60, 90)],
-            class_embeddings=EMBEDDINGS,
-        )
+        export_image(colours(Unsteady()), tmp_path, [smooth_image(60, 90)])
 
 
 def test_a_network_with_other_channels_than_announced_is_refused(tmp_path):
     settings = SETTINGS.model_copy(update={'channels': 3, 'output': 'features'})
     with pytest.raises(InputError, match='another number of values'):
-        export_image(Colours(), settings, tmp_path, images=[smooth_image(60, 90)])
+        export_image(colours(settings=settings), tmp_path, [smooth_image(60, 90)])
 
 
 def test_class_embeddings_of_another_network_are_refused():

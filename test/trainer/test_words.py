@@ -24,6 +24,7 @@ from reldistill_ros.words.words import (
     parse_prompts,
 )
 from trainer.export import export
+from trainer.export_parts import Parts
 from trainer.export_text import export_text
 
 
@@ -177,7 +178,7 @@ def test_a_table_of_words_names_those_that_are_written_alike(table_bundle):
 
 
 def test_a_bundle_without_text_encoder_knows_its_own_words_only(trained, tmp_path):
-    export(trained, tmp_path / 'bundle', num_threads=1, with_text_encoder=False)
+    export(trained, tmp_path / 'bundle', 1, Parts(text_encoder=False))
     bundle = load_bundle(tmp_path / 'bundle')
     assert 'text' not in bundle.manifest.parity
     encode = PromptEncoder.from_bundle(bundle, None)

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reldistill_ros.bags.bag import CAMERA_INFO, Bag
+from reldistill_ros.bags.camera_topics import ImageTopics, group_image_topics, is_rectified
 from reldistill_ros.cameras.camera_info import (
     Calibration,
     camera_from_frame,
@@ -24,7 +25,6 @@ from reldistill_ros.cameras.image_encodings import decode_compressed, decode_raw
 from reldistill_ros.cameras.images import check_size
 from reldistill_ros.cameras.lens import Lens, find_rectification, rectify_classes, rectify_image
 from reldistill_ros.core.errors import InputError
-from trainer.datasets.bag_camera_topics import ImageTopics, group_image_topics, is_rectified
 from trainer.datasets.calibration_file import read_calibration_file
 
 LOGGER = logging.getLogger(__name__)

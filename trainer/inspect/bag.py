@@ -12,9 +12,9 @@ from typing import Any
 
 from reldistill_ros.bags.bag import CAMERA_INFO, Bag, open_bag
 from reldistill_ros.bags.bag_topics import find_lidar_topics
+from reldistill_ros.bags.camera_topics import camera_name
 from reldistill_ros.core.errors import InputError
 from reldistill_ros.core.settings import parse_settings
-from trainer.datasets.bag_camera_topics import camera_name
 from trainer.datasets.bag_topics import describe_topics
 from trainer.datasets.rosbag import Rosbag
 from trainer.datasets.rosbag_settings import RosbagSettings

@@ -120,7 +120,7 @@ def _build_torch(
     if encoder is None:
         raise _needs_encoder(settings.kind)
     return ClipNetwork(
-        _clip_encoder(encoder), key_smoothing=settings.key_smoothing, device=settings.device
+        clip_encoder(encoder), key_smoothing=settings.key_smoothing, device=settings.device
     )
 
 
@@ -178,7 +178,12 @@ def find_vocabulary(path: Path, data_root: Path) -> Path:
     return find_config(path, data_root, 'the vocabulary')
 
 
-def _clip_encoder(encoder: TextEncoder) -> OpenClipEncoder:
+def clip_encoder(encoder: TextEncoder) -> OpenClipEncoder:
+    """The text encoder as the CLIP model whose image tower is the teacher.
+
+    Raises:
+        InputError: it is none.
+    """
     if not isinstance(encoder, OpenClipEncoder):
         raise InputError(
             "the teacher's features and the words would lie in different spaces",

@@ -47,7 +47,7 @@ class PatchNetwork(Protocol):
 
 
 class ImageGrids:
-    """A network's grids of whole images.
+    """A network's grids of whole images, computed by `network`.
 
     Args:
         network: what computes them.
@@ -75,8 +75,9 @@ class ImageGrids:
         seen = f'/windows {windows.size} by {windows.stride}' if windows else ''
         self.name = f'{network.name}/{shown}{seen}'
         self.embedding_size = network.embedding_size
+        self.network = network
         self.cache = FeatureCache(cache, self.name) if cache else None
-        self._network, self._size, self._windows = network, size, windows
+        self._size, self._windows = size, windows
 
     def __call__(self, image: NDArray[np.uint8]) -> Tensor:
         """Grid (1, C, h, w) of an image (H, W, 3), in half precision whether kept or not."""
@@ -92,17 +93,22 @@ class ImageGrids:
     @torch.no_grad()
     def compute(self, image: NDArray[np.uint8]) -> Tensor:
         """The same without looking whether it was kept."""
-        network, size = self._network, self._size
-        if isinstance(size, int):
-            size = scaled_size(image.shape[:2], size, network.patch_size)
-        scaled = scale_image(image, size, network.device)
-        mean, std = (scaled.new_tensor(v).reshape(1, 3, 1, 1) for v in (network.mean, network.std))
-        pixels = (scaled - mean) / std
+        network = self.network
+        size = self.input_size((image.shape[0], image.shape[1]))
+        pixels = normalise(scale_image(image, size, network.device), network.mean, network.std)
+        return self.see(pixels).half().cpu()
+
+    def input_size(self, image_size: tuple[int, int]) -> tuple[int, int]:
+        """Height and width that an image (H, W) is scaled to."""
+        if isinstance(self._size, int):
+            return scaled_size(image_size, self._size, self.network.patch_size)
+        return self._size
+
+    def see(self, pixels: Tensor) -> Tensor:
+        """Grid (1, C, h, w) of a scaled and normalised image (1, 3, H, W)."""
         if self._windows:
-            grid = slide(network, pixels, self._windows, network.patch_size)
-        else:
-            grid = network(pixels)
-        return grid.half().cpu()
+            return slide(self.network, pixels, self._windows, self.network.patch_size)
+        return self.network(pixels)
 
 
 def sample_grid(grid: Tensor, pixels: NDArray[np.floating], size: tuple[int, int]) -> Tensor:
@@ -128,6 +134,12 @@ def scale_image(image: NDArray[np.uint8], size: tuple[int, int], device: str) ->
     pixels = torch.from_numpy(image.copy()).to(device).permute(2, 0, 1)[None].float() / 255
     # Pillow's bicubic filter, which such networks are trained with, clips what overshoots.
     return F.interpolate(pixels, size, mode='bicubic', antialias=True).clamp(0, 1)
+
+
+def normalise(scaled: Tensor, mean: Rgb, std: Rgb) -> Tensor:
+    """Subtract the mean of each colour of (1, 3, h, w), and divide by its deviation."""
+    shift, scale = (scaled.new_tensor(values).reshape(1, 3, 1, 1) for values in (mean, std))
+    return (scaled - shift) / scale
 
 
 def scaled_size(image_size: tuple[int, int], short_side: int, patch: int) -> tuple[int, int]:

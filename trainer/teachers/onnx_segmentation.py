@@ -56,22 +56,26 @@ class OnnxSegmentation:
         size: tuple[int, int],
     ) -> None:
         self.patch_size, self.mean, self.std = multiple, mean, std
-        self._graph, self._output, self._cell = graph, output, cell
+        self.output, self.cell = output, cell
+        self._graph = graph
         self.name = f'onnx_segmentation/{graph.name}/{output}/cell {cell}/mean {mean} std {std}'
         self.embedding_size: int = self(torch.zeros(1, 3, *size)).shape[1]
 
     def __call__(self, pixels: Tensor) -> Tensor:
+        scores = self.scores(pixels)
+        if self.output == 'probabilities':
+            total = scores.sum(dim=1)
+            if (total - 1).abs().max() > 0.01 or scores.min() < 0:
+                found = f'sums from {float(total.min()):.3g} to {float(total.max()):.3g}'
+                raise self._wrong('probabilities, whose sum over the classes is 1', found)
+        return cell_probabilities(scores, self.output, self.cell)
+
+    def scores(self, pixels: Tensor) -> Tensor:
+        """What the graph says (1, K, h, w) of normalised pixels (1, 3, H, W)."""
         scores = torch.from_numpy(self._graph(pixels.numpy())).float()
         if scores.ndim != 4 or len(scores) != 1:
             raise self._wrong('(1, K, h, w), a score of every class', tuple(scores.shape))
-        if self._output == 'logits':
-            scores = scores.softmax(dim=1)
-        elif (scores.sum(dim=1) - 1).abs().max() > 0.01 or scores.min() < 0:
-            total = scores.sum(dim=1)
-            found = f'sums from {float(total.min()):.3g} to {float(total.max()):.3g}'
-            raise self._wrong('probabilities, whose sum over the classes is 1', found)
-        rows, columns = (-(-side // self._cell) for side in scores.shape[2:])
-        return F.adaptive_avg_pool2d(scores, (rows, columns))
+        return scores
 
     def _wrong(self, expected: str, got: object) -> InputError:
         return InputError(
@@ -81,6 +85,13 @@ class OnnxSegmentation:
             got=got,
             fix='name another tensor, or correct `output`',
         )
+
+
+def cell_probabilities(scores: Tensor, output: Output, cell: int) -> Tensor:
+    """Mean probabilities (1, K, h', w') in squares of scores (1, K, h, w), see above."""
+    probabilities = scores.softmax(dim=1) if output == 'logits' else scores
+    rows, columns = (-(-side // cell) for side in scores.shape[2:])
+    return F.adaptive_avg_pool2d(probabilities, (rows, columns))
 
 
 class SegmentationTeacher:
@@ -113,7 +124,7 @@ class SegmentationTeacher:
         mix: bool = False,
     ) -> None:
         check_class_names(vocabulary, ignore_classes)
-        _check_num_classes(grids, vocabulary)
+        check_num_classes(grids, vocabulary)
         self.name = f'{grids.name}/{vocabulary.name}/{encoder.name}'
         self.embedding_size = encoder.embedding_size
         self._grids, self._min_confidence, self._mix = grids, min_confidence, mix
@@ -160,7 +171,12 @@ class SegmentationFeatures:
         return features
 
 
-def _check_num_classes(grids: ImageGrids, vocabulary: Vocabulary) -> None:
+def check_num_classes(grids: ImageGrids, vocabulary: Vocabulary) -> None:
+    """Refuse a vocabulary of another network.
+
+    Raises:
+        InputError: the network has not as many classes.
+    """
     if grids.embedding_size != len(vocabulary.classes):
         raise InputError(
             'the network and the vocabulary do not have the same classes',

@@ -41,11 +41,11 @@ class OnnxGraph:
     """
 
     def __init__(self, path: Path, tensor: str | None, num_threads: int) -> None:
-        model = _load(path)
-        tensor = tensor or model.graph.output[0].name
+        model = load_part(path, tensor)
+        tensor = model.graph.output[0].name
         self.where = f'{path}, tensor {tensor}'
         self.name = f'{path.stem}@{short_digest(path)}/{tensor.strip("/")}'
-        self._session = _open_session(_cut_at(model, tensor, path), num_threads, path)
+        self._session = _open_session(model, num_threads, path)
         self._input: str = self._session.get_inputs()[0].name
 
     def __call__(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -65,6 +65,16 @@ class OnnxGraph:
                 '[height, width] that it takes',
             ) from error
         return result
+
+
+def load_part(path: Path, tensor: str | None) -> Any:
+    """The part of a graph that computes a tensor, as ONNX; see `OnnxGraph`.
+
+    Raises:
+        InputError: no such graph or tensor.
+    """
+    model = _load(path)
+    return _cut_at(model, tensor or model.graph.output[0].name, path)
 
 
 def find_graph(path: Path, package: str | None, data_root: Path) -> Path:
