@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ class Progress:
         low_steps: collapsed steps in a row, see `CollapseGuard`.
         skipped: steps whose batch had no pairs.
         skipped_in_a_row: how many of these came last.
+        loss_scale: state of the scaler of a float16 loss; empty in another precision.
     """
 
     fingerprint: dict[str, str]
@@ -42,6 +43,7 @@ class Progress:
     low_steps: int = 0
     skipped: int = 0
     skipped_in_a_row: int = 0
+    loss_scale: dict[str, float] = field(default_factory=dict)
 
 
 def save_checkpoint(

@@ -17,12 +17,12 @@ from torch.nn.functional import normalize
 from torch.nn.utils import clip_grad_norm_
 from tqdm import tqdm
 
-from reldistill_ros.backends.fused_maps import fastest_maps
 from reldistill_ros.core.errors import InputError, run_command
 from reldistill_ros.core.student import Student
 from trainer.batches import Batch, TrainingSweeps, load_batches, steps_per_epoch
 from trainer.checkpoint import Progress, load_optimiser, load_student, save_checkpoint
 from trainer.collapse import CollapseGuard
+from trainer.compute import Compute
 from trainer.datasets.open import tell_what_is_read
 from trainer.gather import gather_pairs
 from trainer.losses import (
@@ -80,12 +80,14 @@ def distill(run: Run, resume: bool, stop: StopRequest, allow_missing: int = 0) -
         check_projects(missing.read(dataset, sweeps_to_check(dataset)), settings.pairing)
     sweeps = TrainingSweeps(datasets, settings, find_superpixels(run))
     student = run.new_student(teacher.embedding_size).to(device).train()
+    compute = Compute(settings, student)
     optimiser = make_optimiser(student, settings.optimiser)
     per_epoch = steps_per_epoch(len(sweeps), settings.batch_size)
     total = settings.epochs * per_epoch
     fingerprint = run.fingerprint(datasets, encoder, teacher)
     if resume:
         mean, progress = restore(run.checkpoint, student, optimiser, fingerprint)
+        compute.scaler.load_state_dict(progress.loss_scale)
     else:
         mean, progress = measure_teacher(run, teacher, sweeps, missing), Progress(fingerprint)
     guard = CollapseGuard(math.ceil(settings.optimiser.warmup * total), progress.low_steps)
@@ -101,14 +103,13 @@ def distill(run: Run, resume: bool, stop: StopRequest, allow_missing: int = 0) -
                 skip(progress, batch, per_epoch)
             else:
                 target = target.to(device)
-                embeddings = embed(student, batch, rows, device)
+                embeddings = embed(student, batch, rows, compute)
                 terms = loss_terms(settings.loss, embeddings, target, segments)
                 loss = torch.stack(list(terms.values())).sum()
-                optimiser.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
+                compute.backward(loss, optimiser)
                 norm = clip_grad_norm_(student.parameters(), settings.optimiser.gradient_clip)
-                check_finite(loss, norm, step, batch)
-                optimiser.step()
+                check_finite(loss, loss if compute.may_overflow else norm, step, batch)
+                compute.step(optimiser)
                 guard.check(embeddings.detach(), target, step)
                 progress.low_steps, progress.skipped_in_a_row = guard.low_steps, 0
                 curves = {name: value.item() for name, value in {'loss': loss, **terms}.items()}
@@ -118,6 +119,7 @@ def distill(run: Run, resume: bool, stop: StopRequest, allow_missing: int = 0) -
             progress.step = step + 1
             stopping = stop.requested  # asked once: it may come true between save and raise
             if stopping or progress.step % per_epoch == 0:
+                progress.loss_scale = compute.scaler.state_dict()
                 save_checkpoint(run.checkpoint, student, optimiser, progress, embedding_mean=mean)
             if stopping:
                 raise StoppedError(progress.step, total)
@@ -144,13 +146,12 @@ def draw_pairs(candidates: Supervision, settings: RunSettings, step: int) -> Sup
     return Supervision(candidates.features[drawn], candidates.rows[drawn], None)
 
 
-def embed(student: Student, batch: Batch, rows: Tensor, device: torch.device) -> Tensor:
+def embed(student: Student, batch: Batch, rows: Tensor, compute: Compute) -> Tensor:
     """The student's embeddings (P, C), unit rows, of the voxels `rows` (P,)."""
-    with torch.autocast(device.type, torch.bfloat16, enabled=device.type == 'cuda'):
-        features = student.backbone(
-            torch.from_numpy(batch.feats).to(device), fastest_maps(batch.maps, device)
-        )
-        embeddings = student.head(features.index_select(0, rows.to(device)))
+    maps = compute.maps(batch.feats, batch.maps)
+    with compute.autocast():
+        features = student.backbone(torch.from_numpy(batch.feats).to(compute.device), maps)
+        embeddings = student.head(features.index_select(0, rows.to(compute.device)))
     return normalize(embeddings.float(), dim=1)
 
 

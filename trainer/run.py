@@ -35,7 +35,7 @@ SETTINGS = 'settings.yaml'
 VOCABULARY = 'vocabulary.yaml'
 TEACHER_VOCABULARY = 'teacher_vocabulary.yaml'
 PROVENANCE = 'provenance.json'
-MAY_CHANGE = {'workers', 'evaluate'}  # settings that do not decide what is learnt
+MAY_CHANGE = {'workers', 'evaluate', 'backend'}  # settings that do not decide what is learnt
 
 
 @dataclass(frozen=True)
