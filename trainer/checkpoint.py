@@ -72,10 +72,13 @@ def load_student(path: Path, student: nn.Module) -> Tensor:
     Raises:
         InputError: no checkpoint, not readable, or of another network.
     """
+    return _load(path, student, 'student.')[EMBEDDING_MEAN]
+
+
+def _load(path: Path, module: nn.Module, prefix: str) -> dict[str, Tensor]:
     tensors, _ = _read(path)
-    weights = _with_prefix(tensors, 'student.')
     try:
-        student.load_state_dict(weights)
+        module.load_state_dict(_with_prefix(tensors, prefix))
     except RuntimeError as error:
         raise InputError(
             'the checkpoint belongs to another network',
@@ -83,7 +86,16 @@ def load_student(path: Path, student: nn.Module) -> Tensor:
             got=str(error).splitlines()[1].strip(),
             fix='use the settings the checkpoint was trained with',
         ) from error
-    return tensors[EMBEDDING_MEAN]
+    return tensors
+
+
+def load_backbone(path: Path, backbone: nn.Module) -> None:
+    """Load the backbone of any student in place; its head, of another space, is left out.
+
+    Raises:
+        InputError: no checkpoint, not readable, or of another network.
+    """
+    _load(path, backbone, 'student.backbone.')
 
 
 def read_embedding_size(path: Path) -> int:

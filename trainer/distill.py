@@ -37,7 +37,7 @@ from trainer.metrics_log import MetricsLog
 from trainer.missing import MissingSweeps
 from trainer.optimiser import make_optimiser, set_learning_rate
 from trainer.pairing import check_projects, sweeps_to_check
-from trainer.run import Run, create_run, differing_keys, resume_run
+from trainer.run import Run, create_run, differing_keys, resume_run, start_student
 from trainer.settings import (
     ContrastiveSettings,
     LossSettings,
@@ -79,7 +79,7 @@ def distill(run: Run, resume: bool, stop: StopRequest, allow_missing: int = 0) -
     for dataset in datasets:
         check_projects(missing.read(dataset, sweeps_to_check(dataset)), settings.pairing)
     sweeps = TrainingSweeps(datasets, settings, find_superpixels(run))
-    student = run.new_student(teacher.embedding_size).to(device).train()
+    student = start_student(run, teacher.embedding_size).to(device).train()
     compute = Compute(settings, student)
     optimiser = make_optimiser(student, settings.optimiser)
     per_epoch = steps_per_epoch(len(sweeps), settings.batch_size)

@@ -108,6 +108,8 @@ class RunSettings(Settings):
 
     Attributes:
         network: widths and depths of the student.
+        init: run folder, or its checkpoint, whose backbone training starts from; relative to the
+            data root. None for random weights. See `trainer.convert` for others' checkpoints.
         text: text encoder whose space the teacher shares; none for a teacher without words.
         vocabulary: YAML of the classes it is evaluated and exported with: absolute, or relative
             to the data root, or else to the project's `config/` folder.
@@ -134,6 +136,7 @@ class RunSettings(Settings):
 
     seed: int = 0
     network: Literal['small', 'minkunet18', 'minkunet34']
+    init: Path | None = None
     voxel: VoxelSettings
     inputs: InputSettings
     text: TextEncoderSettings | None = None
