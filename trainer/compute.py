@@ -12,6 +12,7 @@ are products of cuBLAS size with one pass between them, which a compiler cannot 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 
 import numpy as np
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from reldistill_ros.backends.backend import Backend
+from reldistill_ros.backends.device_maps import DeviceMaps, build_device_maps
 from reldistill_ros.backends.fused_backend import FusedBackend
 from reldistill_ros.backends.torch_backend import TorchBackend
 from reldistill_ros.core.errors import InputError
@@ -60,19 +62,32 @@ class Compute:
         elif not on_cuda:
             self._open('fused')
 
-    def maps(self, feats: NDArray[np.float32], maps: KernelMaps) -> SparseMaps:
-        """A batch's kernel maps for the backend; its features (V, F) serve to choose one."""
+    def maps(
+        self, feats: NDArray[np.float32], maps: KernelMaps, sizes: Sequence[int] = ()
+    ) -> SparseMaps:
+        """A batch's kernel maps for the backend.
+
+        Args:
+            feats: (V, F) input features, with which the backend is chosen if it is to be.
+            maps: with their tables, or on CUDA with coordinates alone.
+            sizes: (B,) voxels of each sweep, where there are no tables.
+        """
+        tables: KernelMaps | DeviceMaps = maps
+        if self.device.type == 'cuda' and len(maps) == 1:
+            coords = torch.from_numpy(maps[0].coords).to(self.device)
+            numbers = np.repeat(np.arange(len(sizes)), sizes)
+            tables = build_device_maps(coords, torch.from_numpy(numbers).to(self.device))
         if self._as_maps is None:
             name = fastest_on_cuda(
                 self._student.backbone,
                 feats,
-                maps,
+                tables,
                 network=self._student.network,
                 precision=self._settings.precision,
                 tf32=self._settings.tf32,
             )
             self._as_maps = self._open(name)
-        return self._as_maps(maps)
+        return self._as_maps(tables)
 
     def autocast(self) -> AbstractContextManager[object]:
         """Around the network: its convolutions and linear layers run in the precision."""

@@ -78,7 +78,7 @@ def distill(run: Run, resume: bool, stop: StopRequest, allow_missing: int = 0) -
     missing = MissingSweeps(allow_missing, run.folder)
     for dataset in datasets:
         check_projects(missing.read(dataset, sweeps_to_check(dataset)), settings.pairing)
-    sweeps = TrainingSweeps(datasets, settings, find_superpixels(run))
+    sweeps = TrainingSweeps(datasets, settings, find_superpixels(run), tables=device.type == 'cpu')
     student = start_student(run, teacher.embedding_size).to(device).train()
     compute = Compute(settings, student)
     optimiser = make_optimiser(student, settings.optimiser)
@@ -148,7 +148,7 @@ def draw_pairs(candidates: Supervision, settings: RunSettings, step: int) -> Sup
 
 def embed(student: Student, batch: Batch, rows: Tensor, compute: Compute) -> Tensor:
     """The student's embeddings (P, C), unit rows, of the voxels `rows` (P,)."""
-    maps = compute.maps(batch.feats, batch.maps)
+    maps = compute.maps(batch.feats, batch.maps, batch.sizes)
     with compute.autocast():
         features = student.backbone(torch.from_numpy(batch.feats).to(compute.device), maps)
         embeddings = student.head(features.index_select(0, rows.to(compute.device)))

@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from reldistill_ros.backends.device_maps import DeviceMaps
 from reldistill_ros.core.kernel_maps import KernelMaps
 from trainer.settings import BackendName, Precision
 from trainer.sparse_backends import ON_CUDA, AsMaps, installed_versions, obstacle, open_maps
@@ -29,7 +30,7 @@ WARM_UP, REPEATS = 3, 5  # the first passes compile and tune
 def fastest_on_cuda(
     backbone: nn.Module,
     feats: NDArray[np.float32],
-    maps: KernelMaps,
+    maps: KernelMaps | DeviceMaps,
     *,
     network: str,
     precision: Precision,
@@ -118,7 +119,11 @@ class Trial:
     """
 
     def __init__(
-        self, backbone: nn.Module, feats: NDArray[np.float32], maps: KernelMaps, dtype: torch.dtype
+        self,
+        backbone: nn.Module,
+        feats: NDArray[np.float32],
+        maps: KernelMaps | DeviceMaps,
+        dtype: torch.dtype,
     ) -> None:
         self._backbone = deepcopy(backbone).train()
         self._device = next(backbone.parameters()).device

@@ -13,15 +13,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
+from typing import cast
 
 import torch
 
+from reldistill_ros.backends.device_maps import DeviceMaps, to_device
 from reldistill_ros.core.errors import InputError
 from reldistill_ros.core.kernel_maps import KernelMaps
 from reldistill_ros.core.student import SparseMaps
 from trainer.settings import BackendName, Precision
 
-AsMaps = Callable[[KernelMaps], SparseMaps]
+AsMaps = Callable[[KernelMaps | DeviceMaps], SparseMaps]
 ON_CUDA: tuple[BackendName, ...] = ('triton', 'spconv', 'torchsparse', 'torch')
 PACKAGES = ('triton', 'spconv', 'torchsparse')  # what the backend of that name imports
 INSTALL = {
@@ -80,16 +82,14 @@ def open_maps(name: BackendName, device: torch.device, tf32: bool = False) -> As
     if name == 'fused':
         from reldistill_ros.backends.fused_maps import FusedMaps
 
-        return FusedMaps
+        return lambda maps: FusedMaps(cast(KernelMaps, maps))  # there are no others on a CPU
     if name == 'torch':
         from reldistill_ros.backends.torch_maps import PairMaps
 
         return lambda maps: PairMaps(maps, device)
-    from reldistill_ros.backends.device_maps import upload_maps
-
     module = importlib.import_module(f'reldistill_ros.backends.{name}_maps')
     make = getattr(module, f'{name.capitalize()}Maps')
-    return lambda maps: make(upload_maps(maps, device), tf32)
+    return lambda maps: make(to_device(maps, device), tf32)
 
 
 def check_backend(name: BackendName, device: torch.device, precision: Precision) -> None:

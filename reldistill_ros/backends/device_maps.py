@@ -51,12 +51,12 @@ class DeviceLevel:
 DeviceMaps = tuple[DeviceLevel, ...]
 
 
-def upload_maps(maps: KernelMaps, device: torch.device | str) -> DeviceMaps:
+def to_device(maps: KernelMaps | DeviceMaps, device: torch.device | str) -> DeviceMaps:
     """The same tables on a device."""
     return tuple(
         DeviceLevel(
             *(
-                torch.from_numpy(table).to(device)
+                torch.as_tensor(table, device=device)
                 for table in (level.submanifold, level.parent, level.child, level.down)
             )
         )

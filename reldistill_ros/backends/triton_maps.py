@@ -24,6 +24,7 @@ from reldistill_ros.backends.triton_kernels import add_chunks, convolve_tiles, m
 LARGE = 1 << 16  # rows from which tiles of 128 fill a GPU
 MOST_CHUNKS = 512  # of the pairs of a kernel's gradient, where one block of channels holds it
 SMALLEST_CHUNK = 256  # pairs
+SUM_BLOCK = 256  # places of a kernel's gradient that one program adds up
 REVERSE = {'submanifold': 'submanifold', 'down': 'up', 'up': 'down'}
 
 
@@ -120,7 +121,7 @@ def _similar_first(live: Tensor) -> Tensor:
     common_first = torch.argsort(live.sum(dim=1), descending=True, stable=True)
     bit = torch.empty_like(common_first)
     bit[common_first] = torch.arange(len(live), device=live.device)
-    key = (live.long() << bit[:, None]).sum(dim=0)
+    key = (live.int() << bit[:, None].int()).sum(dim=0, dtype=torch.int32)
     for shift in (16, 8, 4, 2, 1):  # from Gray code: neighbours differ in few bits
         key ^= key >> shift
     return torch.argsort(key, stable=True)
@@ -205,7 +206,7 @@ class _Convolution(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(x, kernel)
         ctx.tables, ctx.pairs, ctx.precision = tables, pairs, precision
-        return _convolve(x, kernel.to(x.dtype), tables[0], precision)
+        return convolve(x, kernel.to(x.dtype), tables[0], precision)
 
     @staticmethod
     @once_differentiable
@@ -218,49 +219,94 @@ class _Convolution(torch.autograd.Function):
             # Seen from the input, offset k of a submanifold table is offset 26 - k.
             mirrored = kernel.flip(0) if table is reverse else kernel
             transposed = mirrored.transpose(1, 2).to(x.dtype)
-            grad_x = _convolve(grad, transposed, reverse, ctx.precision)
+            grad_x = convolve(grad, transposed, reverse, ctx.precision)
         if ctx.needs_input_grad[1]:
-            grad_kernel = _kernel_gradient(x, grad, ctx.pairs, ctx.precision).to(kernel.dtype)
+            gradient = kernel_gradient(x, grad, ctx.pairs, ctx.precision)
+            grad_kernel = gradient.to(kernel.dtype)
         return grad_x, grad_kernel, None, None, None
 
 
-def _convolve(x: Tensor, kernel: Tensor, table: SortedTable, precision: str) -> Tensor:
-    """Take x (M, C_in) along kernel (K, C_in, C_out) to (N, C_out)."""
+@dataclass(frozen=True)
+class Tile:
+    """What one program computes, and how it is compiled.
+
+    Attributes:
+        height: input channels of a block of a kernel's gradient; rows, in a convolution, are
+            those of the sorted table.
+        width: output channels.
+        depth: input channels, or pairs in a kernel's gradient, that are multiplied at a time.
+        num_warps: of 32 threads.
+        num_stages: of the loop that are under way at the same time.
+    """
+
+    height: int
+    width: int
+    depth: int
+    num_warps: int
+    num_stages: int = 3
+
+
+def convolution_tile(rows: int, c_in: int, c_out: int) -> Tile:
+    """Depth without a rest where there is one: a rest is multiplied as zeros."""
+    width = _block(c_out, 128)
+    depth = next((d for d in (64, 32, 16) if c_in % d == 0), _block(c_in, 64))
+    return Tile(rows, width, depth, _num_warps(rows * width))
+
+
+def gradient_tile(c_in: int, c_out: int, dtype: torch.dtype) -> Tile:
+    """Of a kernel's gradient."""
+    height, width = _block(c_in, 128), _block(c_out, 128)
+    pairs = 32 if dtype == torch.float32 else 64
+    return Tile(height, width, pairs, _num_warps(height * width))
+
+
+def convolve(
+    x: Tensor, kernel: Tensor, table: SortedTable, precision: str, tile: Tile | None = None
+) -> Tensor:
+    """Take x (M, C_in) along kernel (K, C_in, C_out) to (N, C_out).
+
+    Args:
+        x: rows.
+        kernel: of the same type.
+        table: of the rows.
+        precision: of products of float32, `ieee` or `tf32`.
+        tile: None for `convolution_tile`.
+    """
     x, kernel = x.contiguous(), kernel.contiguous()
     num_offsets, c_in, c_out = kernel.shape
     out = x.new_empty(table.num_out, c_out)
-    depth, width = _block(c_in, 64), _block(c_out, 128)
-    num_programs = len(table.tile_counts) * -(-c_out // width)
+    tile = tile or convolution_tile(table.rows, c_in, c_out)
+    num_programs = len(table.tile_counts) * -(-c_out // tile.width)
     if num_programs:
         convolve_tiles[num_programs,](
             x, kernel, out, table.table, table.order, table.tile_offsets, table.tile_counts,
             table.num_in, table.num_out, table.table.shape[1],
-            NUM_OFFSETS=num_offsets, C_IN=c_in, C_OUT=c_out, ROWS=table.rows, DEPTH=depth,
-            WIDTH=width, PRECISION=precision, num_warps=_num_warps(table.rows * width),
-            num_stages=3,
+            NUM_OFFSETS=num_offsets, C_IN=c_in, C_OUT=c_out, ROWS=table.rows, DEPTH=tile.depth,
+            WIDTH=tile.width, PRECISION=precision, num_warps=tile.num_warps,
+            num_stages=tile.num_stages,
         )  # fmt: skip
     return out
 
 
-def _kernel_gradient(x: Tensor, grad: Tensor, pairs: OffsetPairs, precision: str) -> Tensor:
-    """Take x (M, C_in) and grad (N, C_out) to (K, C_in, C_out) in float32."""
+def kernel_gradient(
+    x: Tensor, grad: Tensor, pairs: OffsetPairs, precision: str, tile: Tile | None = None
+) -> Tensor:
+    """Take x (M, C_in) and grad (N, C_out) to (K, C_in, C_out) in float32; see `convolve`."""
     x, grad = x.contiguous(), grad.contiguous()
     c_in, c_out, num_offsets = x.shape[1], grad.shape[1], len(pairs.starts) - 1
-    height, width = _block(c_in, 128), _block(c_out, 128)
-    num_blocks = -(-c_in // height) * -(-c_out // width)
+    tile = tile or gradient_tile(c_in, c_out, x.dtype)
+    num_blocks = -(-c_in // tile.height) * -(-c_out // tile.width)
     share = -(-len(pairs.source) * num_blocks // MOST_CHUNKS)
     starts, ends, first = pairs.chunks(max(-(-share // 64) * 64, SMALLEST_CHUNK))
     partial = x.new_empty(len(starts), c_in, c_out, dtype=torch.float32)
     multiply_chunks[len(starts) * num_blocks,](
         x, grad, partial, pairs.source, pairs.target, starts, ends,
-        C_IN=c_in, C_OUT=c_out, HEIGHT=height, WIDTH=width,
-        PAIRS=32 if x.dtype == torch.float32 else 64,
-        PRECISION=precision, num_warps=_num_warps(height * width), num_stages=3,
+        C_IN=c_in, C_OUT=c_out, HEIGHT=tile.height, WIDTH=tile.width, PAIRS=tile.depth,
+        PRECISION=precision, num_warps=tile.num_warps, num_stages=tile.num_stages,
     )  # fmt: skip
     gradient = x.new_empty(num_offsets, c_in, c_out, dtype=torch.float32)
-    block = 256
-    grid = num_offsets, -(-c_in * c_out // block)
-    add_chunks[grid](partial, gradient, first, c_in * c_out, BLOCK=block)
+    grid = num_offsets, -(-c_in * c_out // SUM_BLOCK)
+    add_chunks[grid](partial, gradient, first, c_in * c_out, BLOCK=SUM_BLOCK)
     return gradient
 
 

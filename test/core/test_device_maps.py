@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reldistill_ros.backends.device_maps import build_device_maps, upload_maps
+from reldistill_ros.backends.device_maps import build_device_maps, to_device
 from reldistill_ros.core.errors import InputError
 from reldistill_ros.core.kernel_maps import build_kernel_maps, concatenate_maps
 
@@ -37,7 +37,7 @@ def assert_equal_maps(built, expected):
 
 
 def check(sweeps, device):
-    expected = upload_maps(concatenate_maps([build_kernel_maps(s) for s in sweeps]), device)
+    expected = to_device(concatenate_maps([build_kernel_maps(s) for s in sweeps]), device)
     coords = torch.from_numpy(np.concatenate(sweeps)).to(device)
     numbers = np.repeat(np.arange(len(sweeps)), [len(s) for s in sweeps])
     assert_equal_maps(build_device_maps(coords, torch.from_numpy(numbers).to(device)), expected)
@@ -62,7 +62,7 @@ def test_any_sweeps_get_the_tables_of_numpy(seed, counts, grid):
 
 def test_one_sweep_needs_no_number():
     coords = random_sweep(np.random.default_rng(1), 500, 20)
-    expected = upload_maps(build_kernel_maps(coords), 'cpu')
+    expected = to_device(build_kernel_maps(coords), 'cpu')
     assert_equal_maps(build_device_maps(torch.from_numpy(coords)), expected)
 
 

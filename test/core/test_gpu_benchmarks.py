@@ -32,7 +32,7 @@ def random_voxels(num_sweeps=2, count=150, grid=10):
 
 
 @needs_none
-@pytest.mark.parametrize('module', ['gpu_training', 'gpu_losses'])
+@pytest.mark.parametrize('module', ['gpu_training', 'gpu_losses', 'gpu_tiles'])
 def test_without_a_gpu_one_sentence_and_exit_code_three(module):
     command = [sys.executable, '-m', f'benchmark.{module}']
     done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from random_student import NUM_FEATURES, make_student
 
-from reldistill_ros.backends.device_maps import upload_maps
+from reldistill_ros.backends.device_maps import to_device
 from reldistill_ros.backends.torch_maps import PairMaps
 from reldistill_ros.core.kernel_maps import build_kernel_maps, concatenate_maps
 
@@ -41,7 +41,7 @@ def peer(request, one_thread):
         from reldistill_ros.backends.spconv_maps import SpconvMaps as Maps
     else:
         from reldistill_ros.backends.torchsparse_maps import TorchsparseMaps as Maps
-    return device, lambda maps: Maps(upload_maps(maps, device))
+    return device, lambda maps: Maps(to_device(maps, device))
 
 
 def random_maps(seed, counts=(200,), grid=9):

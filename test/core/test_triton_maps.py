@@ -14,7 +14,7 @@ import pytest
 import torch
 from random_student import NUM_FEATURES, make_student
 
-from reldistill_ros.backends.device_maps import upload_maps
+from reldistill_ros.backends.device_maps import to_device
 from reldistill_ros.backends.torch_maps import PairMaps
 from reldistill_ros.core.kernel_maps import build_kernel_maps, concatenate_maps
 
@@ -91,7 +91,7 @@ def test_values_and_both_gradients_equal_those_of_plain_torch(engine, kind, coun
         PairMaps(maps), kind, x.double(), kernel.double(), grad.double()
     )
     ours = values_and_gradients(
-        module.TritonMaps(upload_maps(maps, device)),
+        module.TritonMaps(to_device(maps, device)),
         kind,
         *(t.to(device) for t in (x, kernel, grad)),
     )
@@ -107,7 +107,7 @@ def test_half_precision_is_added_up_in_single_precision(engine):
     half = [t.half() for t in (x, kernel, grad)]
     reference = values_and_gradients(PairMaps(maps), 'submanifold', *(t.double() for t in half))
     x, _, grad = (t.to(device) for t in half)
-    triton_maps = module.TritonMaps(upload_maps(maps, device))
+    triton_maps = module.TritonMaps(to_device(maps, device))
     # the kernel is stored in single precision, as the student's are
     kernel = half[1].float().to(device)
     out, grad_x, grad_kernel = values_and_gradients(triton_maps, 'submanifold', x, kernel, grad)
@@ -132,7 +132,7 @@ def test_a_whole_student_gets_the_values_and_gradients_of_plain_torch(engine):
         if dtype == torch.float64:
             sparse = PairMaps(maps)
         else:
-            student, sparse = student.to(device), module.TritonMaps(upload_maps(maps, device))
+            student, sparse = student.to(device), module.TritonMaps(to_device(maps, device))
         out = student(feats.to(student.head.weight), sparse)
         out.square().mean().backward()
         grads.append([out.detach(), *(p.grad for p in student.parameters())])
@@ -145,7 +145,7 @@ def test_a_whole_student_gets_the_values_and_gradients_of_plain_torch(engine):
 
 def test_sorted_tables_hold_every_row_once_and_every_offset_that_a_tile_needs():
     module = importlib.import_module(MODULES[1])
-    maps = upload_maps(build_kernel_maps(random_coords(np.random.default_rng(5), 500, 12)), 'cpu')
+    maps = to_device(build_kernel_maps(random_coords(np.random.default_rng(5), 500, 12)), 'cpu')
     level = maps[0]
     table = module.sort_table(level.submanifold, level.num_voxels)
     assert (
@@ -163,7 +163,7 @@ def test_sorted_tables_hold_every_row_once_and_every_offset_that_a_tile_needs():
 
 def test_chunks_hold_every_pair_of_an_offset_once_and_in_order():
     module = importlib.import_module(MODULES[1])
-    maps = upload_maps(build_kernel_maps(random_coords(np.random.default_rng(6), 300, 30)), 'cpu')
+    maps = to_device(build_kernel_maps(random_coords(np.random.default_rng(6), 300, 30)), 'cpu')
     pairs = module.find_pairs(maps[0].submanifold, maps[0].num_voxels)
     begin, end, first = pairs.chunks(64)
     for k in range(27):
@@ -179,6 +179,6 @@ def test_chunks_hold_every_pair_of_an_offset_once_and_in_order():
 def test_features_of_another_level_are_refused_before_a_kernel_reads_them():
     module = importlib.import_module(MODULES[1])
     maps = build_kernel_maps(random_coords(np.random.default_rng(7), 50, 9))
-    sparse = module.TritonMaps(upload_maps(maps, 'cpu'))
+    sparse = module.TritonMaps(to_device(maps, 'cpu'))
     with pytest.raises(ValueError, match='expected x'):
         sparse.submanifold(1, torch.zeros(maps[0].num_voxels, 4), torch.zeros(27, 4, 4))

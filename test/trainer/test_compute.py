@@ -11,6 +11,7 @@ import torch
 from tiny_drive import write_drive, write_settings
 from tiny_training import losses, train
 
+from reldistill_ros.backends.device_maps import build_device_maps, to_device
 from reldistill_ros.backends.fused_maps import FusedMaps
 from reldistill_ros.backends.torch_maps import PairMaps
 from reldistill_ros.core.errors import InputError
@@ -18,6 +19,7 @@ from reldistill_ros.core.kernel_maps import build_kernel_maps, concatenate_maps
 from reldistill_ros.core.settings import StudentSettings
 from reldistill_ros.core.student import Student
 from trainer import fastest_backend as fastest
+from trainer.batches import TrainingSweeps, load_batches
 from trainer.compute import Compute
 from trainer.fastest_backend import Memory, Trial, fastest_on_cuda
 from trainer.run import create_run
@@ -56,6 +58,29 @@ def test_a_cpu_takes_the_fused_kernel_in_float32(tmp_path):
     assert isinstance(compute.maps(*random_batch()), FusedMaps)
     with compute.autocast():
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32
+
+
+def test_coordinates_alone_lead_to_the_maps_that_workers_build(tmp_path):
+    write_drive(tmp_path / 'drive')
+    run = create_run(write_settings(tmp_path), tmp_path / 'run', tmp_path)
+    whole, bare = (
+        next(
+            iter(
+                load_batches(
+                    TrainingSweeps(run.open_training(), run.settings, tables=t), run.settings
+                )
+            )
+        )
+        for t in (True, False)
+    )
+    assert whole.sizes == bare.sizes
+    assert len(whole.sizes) == 2
+    numbers = torch.from_numpy(np.repeat(np.arange(2), bare.sizes))
+    built = build_device_maps(torch.from_numpy(bare.maps[0].coords), numbers)
+    for ours, expected in zip(built, to_device(whole.maps, 'cpu'), strict=True):
+        assert all(
+            one.equal(other) for one, other in zip(vars(ours).values(), vars(expected).values())
+        )
 
 
 def test_a_backend_can_be_named(tmp_path):
