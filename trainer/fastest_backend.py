@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import sys
 import time
@@ -59,10 +60,11 @@ def fastest_on_cuda(
     trial = Trial(backbone, feats, maps, getattr(torch, precision))
     seconds = {name: trial.measure(open_maps(name, device, tf32)) for name in names}
     fastest = min(names, key=lambda name: seconds[name])
-    milliseconds = {n: round(1e3 * s, 2) for n, s in seconds.items() if np.isfinite(s)}
+    milliseconds = {n: round(1e3 * s, 2) for n, s in seconds.items() if math.isfinite(s)}
     told = ', '.join(f'{name} {value} ms' for name, value in milliseconds.items())
     print(f'reldistill: backend {fastest}, the fastest of {told}', file=sys.stderr, flush=True)
-    known.write(fastest, milliseconds)
+    if milliseconds:
+        known.write(fastest, milliseconds)
     return fastest
 
 
@@ -131,10 +133,12 @@ class Trial:
         self._dtype = dtype
 
     def measure(self, as_maps: AsMaps) -> float:
-        """Median of seconds; infinite where the memory does not suffice."""
+        """Median of seconds; infinite where it fails, for instance for want of memory."""
         try:
             times = [self._pass(as_maps) for _ in range(WARM_UP + REPEATS)]
-        except torch.OutOfMemoryError:
+        except RuntimeError as error:  # torch's, and those of compiled libraries
+            reason = str(error).strip().partition('\n')[0]
+            print(f'reldistill: a backend is left out: {reason}', file=sys.stderr)
             torch.cuda.empty_cache()
             return float('inf')
         return median(times[WARM_UP:])

@@ -200,12 +200,13 @@ def test_measuring_leaves_the_student_as_it_is():
     assert all(p.grad is None for p in student.parameters())
 
 
-def test_what_does_not_fit_into_memory_is_never_the_fastest():
+def test_what_fails_is_never_the_fastest_and_says_why(capsys):
     def too_large(_):
         raise torch.OutOfMemoryError('CUDA out of memory')
 
     trial = Trial(small_student().backbone, *random_batch(), torch.float32)
     assert trial.measure(too_large) == float('inf')
+    assert 'left out: CUDA out of memory' in capsys.readouterr().err
 
 
 def test_a_float16_loss_is_scaled_and_its_scale_resumed():
