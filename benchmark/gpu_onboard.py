@@ -31,6 +31,7 @@ from reldistill_ros.core.student import Student
 from reldistill_ros.labeller import Labeller
 from reldistill_ros.point_cloud import read_points
 from reldistill_ros.words.words import bundle_words
+from trainer.sparse_backends import open_maps
 
 LABELS = 'labels.npy'
 FLOAT32 = 7  # of sensor_msgs/PointField
@@ -120,12 +121,8 @@ def open_gpu_backend(bundle: Bundle, backend: str, precision: str) -> Backend:
     student.load_state_dict(load_file(bundle.path / STUDENT_WEIGHTS))
     student = student.eval().cuda()
     dtype: torch.dtype = getattr(torch, precision)
-    if backend == 'torch':
-        return Autocast(TorchBackend(student), dtype)
-    from trainer.sparse_backends import open_maps
-
-    make: Any = TorchBackend
-    return Autocast(make(student, open_maps(backend, torch.device('cuda'))), dtype)
+    maps = open_maps('triton' if backend == 'triton' else 'torch', torch.device('cuda'))
+    return Autocast(TorchBackend(student, maps), dtype)
 
 
 def free_memory() -> int:

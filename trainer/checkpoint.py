@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ class Progress:
         low_steps: collapsed steps in a row, see `CollapseGuard`.
         skipped: steps whose batch had no pairs.
         skipped_in_a_row: how many of these came last.
+        loss_scale: state of the scaler of a float16 loss; empty in another precision.
     """
 
     fingerprint: dict[str, str]
@@ -45,6 +46,7 @@ class Progress:
     low_steps: int = 0
     skipped: int = 0
     skipped_in_a_row: int = 0
+    loss_scale: dict[str, float] = field(default_factory=dict)
 
 
 def save_checkpoint(
@@ -89,10 +91,13 @@ def load_student(path: Path, student: nn.Module) -> Tensor:
     Raises:
         InputError: no checkpoint, not readable, or of another network.
     """
+    return _load(path, student, 'student.')[EMBEDDING_MEAN]
+
+
+def _load(path: Path, module: nn.Module, prefix: str) -> dict[str, Tensor]:
     tensors, _ = _read(path)
-    weights = _with_prefix(tensors, 'student.')
     try:
-        student.load_state_dict(weights)
+        module.load_state_dict(_with_prefix(tensors, prefix))
     except RuntimeError as error:
         raise InputError(
             'the checkpoint belongs to another network',
@@ -100,7 +105,16 @@ def load_student(path: Path, student: nn.Module) -> Tensor:
             got=str(error).splitlines()[1].strip(),
             fix='use the settings the checkpoint was trained with',
         ) from error
-    return tensors[EMBEDDING_MEAN]
+    return tensors
+
+
+def load_backbone(path: Path, backbone: nn.Module) -> None:
+    """Load the backbone of any student in place; its head, of another space, is left out.
+
+    Raises:
+        InputError: no checkpoint, not readable, or of another network.
+    """
+    _load(path, backbone, 'student.backbone.')
 
 
 def read_embedding_size(path: Path) -> int:

@@ -24,12 +24,12 @@ from torch.nn.functional import normalize
 from torch.nn.utils import clip_grad_norm_
 from tqdm import tqdm
 
-from reldistill_ros.backends.fused_maps import fastest_maps
 from reldistill_ros.core.errors import InputError, run_command
 from reldistill_ros.core.student import Student
 from trainer.batches import Batch, TrainingSweeps, check_shares, load_batches, steps_per_epoch
 from trainer.checkpoint import Clock, Progress, load_optimiser, load_student, save_checkpoint
 from trainer.collapse import CollapseGuard
+from trainer.compute import Compute
 from trainer.datasets.open import tell_what_is_read
 from trainer.distributed import (
     ProcessGroup,
@@ -54,7 +54,15 @@ from trainer.metrics_log import MetricsLog
 from trainer.missing import MissingSweeps, of_all_processes
 from trainer.optimiser import make_optimiser, set_learning_rate
 from trainer.pairing import check_projects, sweeps_to_check
-from trainer.run import Run, create_run, differing_keys, is_restarted, open_run, resume_run
+from trainer.run import (
+    Run,
+    create_run,
+    differing_keys,
+    is_restarted,
+    open_run,
+    resume_run,
+    start_student,
+)
 from trainer.settings import (
     ContrastiveSettings,
     LossSettings,
@@ -95,9 +103,10 @@ def distill(run: Run, resume: bool, stop: StopRequest, allow_missing: int = 0) -
     missing = MissingSweeps(allow_missing, run.folder)
     for dataset in datasets:
         check_projects(missing.read(dataset, sweeps_to_check(dataset)), settings.pairing)
-    sweeps = TrainingSweeps(datasets, settings, find_superpixels(run))
+    sweeps = TrainingSweeps(datasets, settings, find_superpixels(run), tables=device.type == 'cpu')
     check_shares(settings, len(sweeps))
-    student = run.new_student(teacher.embedding_size).to(device).train()
+    student = start_student(run, teacher.embedding_size).to(device).train()
+    compute = Compute(settings, student)
     network = in_parallel(student, device)
     optimiser = make_optimiser(student, settings.optimiser)
     per_epoch = steps_per_epoch(len(sweeps), settings.batch_size)
@@ -105,6 +114,7 @@ def distill(run: Run, resume: bool, stop: StopRequest, allow_missing: int = 0) -
     fingerprint = run.fingerprint(datasets, encoder, teacher)
     if resume:
         mean, progress = restore(run.checkpoint, student, optimiser, fingerprint)
+        compute.scaler.load_state_dict(progress.loss_scale)
     else:
         mean, progress = measure_teacher(run, teacher, sweeps, missing), Progress(fingerprint)
     guard = CollapseGuard(math.ceil(settings.optimiser.warmup * num_steps), progress.low_steps)
@@ -122,14 +132,13 @@ def distill(run: Run, resume: bool, stop: StopRequest, allow_missing: int = 0) -
             if pairs < FEWEST_PAIRS:
                 skip(progress, batch, per_epoch)
             else:
-                embeddings = embed(network, batch, rows, device)
+                embeddings = embed(network, batch, rows, compute)
                 terms = loss_terms(settings.loss, embeddings, target, segments)
                 loss = torch.stack(list(terms.values())).sum()
-                optimiser.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
+                compute.backward(loss, optimiser)
                 norm = clip_grad_norm_(student.parameters(), settings.optimiser.gradient_clip)
-                check_finite(loss, norm, step, batch)
-                optimiser.step()
+                check_finite(loss, loss if compute.may_overflow else norm, step, batch)
+                compute.step(optimiser)
                 guard.check(embeddings.detach(), target, step)
                 progress.low_steps, progress.skipped_in_a_row = guard.low_steps, 0
                 curves = {name: value.item() for name, value in {'loss': loss, **terms}.items()}
@@ -140,6 +149,7 @@ def distill(run: Run, resume: bool, stop: StopRequest, allow_missing: int = 0) -
             # asked once: it may come true between save and raise
             stopping = any_process(stop.requested)
             if clock.has_struck() or stopping or progress.step % per_epoch == 0:
+                progress.loss_scale = compute.scaler.state_dict()
                 save_checkpoint(run.checkpoint, student, optimiser, progress, embedding_mean=mean)
             if stopping:
                 wait_for_all()  # torchrun ends the writer as soon as another process has ended
@@ -173,12 +183,12 @@ def draw_pairs(candidates: Supervision, settings: RunSettings, step: int) -> Sup
     return Supervision(candidates.features[drawn], candidates.rows[drawn], None)
 
 
-def embed(network: nn.Module, batch: Batch, rows: Tensor, device: torch.device) -> Tensor:
+def embed(network: nn.Module, batch: Batch, rows: Tensor, compute: Compute) -> Tensor:
     """The student's embeddings (P, C), unit rows, of the voxels `rows` (P,)."""
-    with torch.autocast(device.type, torch.bfloat16, enabled=device.type == 'cuda'):
-        embeddings: Tensor = network(
-            torch.from_numpy(batch.feats).to(device), fastest_maps(batch.maps, device), rows
-        )
+    maps = compute.maps(batch.feats, batch.maps, batch.sizes)
+    with compute.autocast():
+        feats = torch.from_numpy(batch.feats).to(compute.device)
+        embeddings: Tensor = network(feats, maps, rows)
     return normalize(embeddings.float(), dim=1)
 
 

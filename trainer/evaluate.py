@@ -20,7 +20,6 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from reldistill_ros.backends.fused_maps import fastest_backend
 from reldistill_ros.core.errors import run_command
 from reldistill_ros.core.files import write_json
 from reldistill_ros.core.metrics import (
@@ -36,6 +35,7 @@ from reldistill_ros.core.vocabulary import IGNORE_INDEX, Vocabulary
 from reldistill_ros.core.zero_shot import ProjectionHead, label_cosines
 from reldistill_ros.labeller import Labeller
 from reldistill_ros.words.words import Words
+from trainer.compute import fastest_backend
 from trainer.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from trainer.datasets.sample import Dataset, Sample
 from trainer.distributed import ProcessGroup, is_first, own_share, sum_everywhere, tell

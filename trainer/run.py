@@ -22,7 +22,7 @@ from reldistill_ros.core.prompts import center, prompt_embeddings
 from reldistill_ros.core.settings import StudentSettings, load_settings
 from reldistill_ros.core.student import Student
 from reldistill_ros.core.vocabulary import Vocabulary
-from trainer.checkpoint import CHECKPOINT, load_student, read_embedding_size
+from trainer.checkpoint import CHECKPOINT, load_backbone, load_student, read_embedding_size
 from trainer.datasets.open import open_dataset
 from trainer.datasets.sample import Dataset
 from trainer.provenance import provenance, torchrun_job
@@ -36,7 +36,7 @@ SETTINGS = 'settings.yaml'
 VOCABULARY = 'vocabulary.yaml'
 TEACHER_VOCABULARY = 'teacher_vocabulary.yaml'
 PROVENANCE = 'provenance.json'
-MAY_CHANGE = {'workers', 'evaluate'}  # settings that do not decide what is learnt
+MAY_CHANGE = {'workers', 'evaluate', 'backend'}  # settings that do not decide what is learnt
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,14 @@ class Run:
     def checkpoint(self) -> Path:
         return self.folder / CHECKPOINT
 
+    @property
+    def initial_weights(self) -> Path | None:
+        """The checkpoint that training starts from, or None."""
+        if self.settings.init is None:
+            return None
+        path = self.data_root / self.settings.init
+        return path / CHECKPOINT if path.is_dir() else path
+
     def fingerprint(
         self, datasets: Sequence[Dataset], encoder: TextEncoder | None, teacher: Teacher
     ) -> dict[str, str]:
@@ -70,6 +78,8 @@ class Run:
             'text encoder': encoder.name if encoder else 'none',
             'teacher': teacher.name,
         }
+        if self.initial_weights is not None:
+            parts['initial weights'] = sha256_of(self.initial_weights)
         if (self.folder / TEACHER_VOCABULARY).is_file():
             parts['vocabulary of the teacher'] = sha256_of(self.folder / TEACHER_VOCABULARY)
         return parts
@@ -107,6 +117,18 @@ class Run:
         torch.manual_seed(self.settings.seed)
         student = StudentSettings(network=self.settings.network, embedding_size=embedding_size)
         return Student(student, self.settings.inputs.num_features)
+
+
+def start_student(run: Run, embedding_size: int) -> Student:
+    """A run's student before its first step.
+
+    Raises:
+        InputError: the run starts from a checkpoint that is absent or of another network.
+    """
+    student = run.new_student(embedding_size)
+    if run.initial_weights is not None:
+        load_backbone(run.initial_weights, student.backbone)
+    return student
 
 
 def create_run(settings_file: Path, folder: Path, data_root: Path | None = None) -> Run:

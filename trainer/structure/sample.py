@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from reldistill_ros.backends.fused_maps import fastest_backend
 from reldistill_ros.core.kernel_maps import build_kernel_maps
 from reldistill_ros.core.prompts import center, unit_rows
 from reldistill_ros.core.student import Student
 from reldistill_ros.core.vocabulary import IGNORE_INDEX
 from reldistill_ros.core.voxels import voxelise
+from trainer.compute import fastest_backend
 from trainer.datasets.sample import Dataset, Sample
 from trainer.pairing import pair_points
 from trainer.run import Run
