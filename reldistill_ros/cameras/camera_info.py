@@ -72,7 +72,9 @@ def read_camera_info(info: Any, where: str) -> Calibration:
         where=where,
     )
     check_calibrated(calibration)
-    return _of_part(calibration, info)
+    part = _of_part(calibration, info)
+    check_calibrated(part)
+    return part
 
 
 def pinhole_matrix(calibration: Calibration, is_rectified: bool) -> Matrix:
@@ -171,6 +173,8 @@ def check_calibrated(calibration: Calibration) -> None:
     """
     if not _is_pinhole(calibration.matrix):
         raise _not_calibrated(calibration, f'K {calibration.matrix.tolist()}')
+    if not np.isfinite(calibration.coefficients).all():
+        raise _not_calibrated(calibration, f'D {calibration.coefficients.tolist()}')
     if 0 in calibration.size:
         raise _not_calibrated(calibration, f'height and width {calibration.size}')
 

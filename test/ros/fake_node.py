@@ -91,6 +91,22 @@ class FakeEncoder:
         return FakeWords(vocabulary, json.dumps(vocabulary.class_names))
 
 
+class FakeSource:
+    """A model made of fakes."""
+
+    def __init__(self, labeller, encoder=None):
+        self._labeller, self._encoder = labeller, encoder or FakeEncoder()
+
+    def labeller(self, settings):
+        return self._labeller
+
+    def text_encoder(self):
+        return self._encoder
+
+    def image_encoder(self):
+        return None
+
+
 def load_for(seconds: float) -> HeightLabeller:
     """A model that takes long to load, in a call that no signal interrupts."""
     if seconds:
@@ -103,4 +119,4 @@ if __name__ == '__main__':
     from reldistill_ros.segment_node import main
 
     loading = float(os.environ.get('FAKE_NODE_LOADING', '0'))
-    run_command(lambda: main(lambda settings: load_for(loading), lambda settings: FakeEncoder()))
+    run_command(lambda: main(lambda settings: FakeSource(load_for(loading))))

@@ -14,13 +14,14 @@ import yaml
 pytest.importorskip('rclpy', reason='rclpy is not installed')
 
 import rclpy
-from fake_node import HeightLabeller
+from fake_node import FakeSource, HeightLabeller
 from node_system import columns_of, random_points
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from ros_client import make_cloud
 
 from reldistill_ros.core.errors import InputError
-from reldistill_ros.node.parameters import DYNAMIC, NodeSettings, limits_of
+from reldistill_ros.node.declaring import limits_of
+from reldistill_ros.node.parameters import DYNAMIC, NodeSettings
 from reldistill_ros.node.run import ended_by_signal, spin
 from reldistill_ros.segment_node import SegmentNode
 
@@ -202,7 +203,7 @@ def test_a_wrong_parameter_is_refused_with_its_name(parameters, words):
     rclpy.init(args=['--ros-args', *(word for p in parameters for word in ('-p', p))])
     try:
         with pytest.raises(InputError, match=words):
-            SegmentNode(lambda settings: HeightLabeller()).autostart()
+            SegmentNode(lambda settings: FakeSource(HeightLabeller())).autostart()
     finally:
         rclpy.try_shutdown()
 
@@ -210,7 +211,7 @@ def test_a_wrong_parameter_is_refused_with_its_name(parameters, words):
 @pytest.mark.parametrize('shutdown', [True, False])
 def test_a_callback_may_fail_because_ros_has_ended_but_for_no_other_reason(shutdown):
     rclpy.init(args=['--ros-args', '-p', 'bundle:=x'])
-    node = SegmentNode(lambda settings: HeightLabeller())
+    node = SegmentNode(lambda settings: FakeSource(HeightLabeller()))
 
     def callback():
         if shutdown:
@@ -232,6 +233,6 @@ def test_a_bundle_without_intensity_needs_the_parameter():
     rclpy.init(args=['--ros-args', '-p', 'bundle:=x'])
     try:
         with pytest.raises(InputError, match='intensity_max'):
-            SegmentNode(lambda settings: labeller).autostart()
+            SegmentNode(lambda settings: FakeSource(labeller)).autostart()
     finally:
         rclpy.try_shutdown()
