@@ -7,10 +7,12 @@ import json
 import os
 import time
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from reldistill_ros.core.errors import InputError, run_command
+from reldistill_ros.core.settings import VoxelSettings
 from reldistill_ros.core.vocabulary import IGNORE_INDEX, Vocabulary, VocabularyClass
 from reldistill_ros.core.zero_shot import Labels
 
@@ -23,11 +25,17 @@ HEIGHTS = Vocabulary(
     ),
 )
 
+VOXEL = VoxelSettings(voxel_size=0.5, point_cloud_range=(-20, -20, -5, 20, 20, 5))
+
 
 @dataclass(frozen=True)
 class FakeWords:
     vocabulary: Vocabulary
     revision: str
+
+    @cached_property
+    def prompt_embeddings(self):
+        return np.eye(len(self.vocabulary.prompts), dtype=np.float32)
 
 
 @dataclass(frozen=True)
@@ -94,8 +102,9 @@ class FakeEncoder:
 class FakeSource:
     """A model made of fakes."""
 
-    def __init__(self, labeller, encoder=None):
+    def __init__(self, labeller, encoder=None, image_encoder=None):
         self._labeller, self._encoder = labeller, encoder or FakeEncoder()
+        self._image_encoder = image_encoder
 
     def labeller(self, settings):
         return self._labeller
@@ -104,7 +113,12 @@ class FakeSource:
         return self._encoder
 
     def image_encoder(self):
-        return None
+        return self._image_encoder
+
+    def ensemble(self, vocabulary):
+        from reldistill_ros.cameras.ensemble import Ensemble, EnsembleSettings
+
+        return Ensemble(EnsembleSettings(), vocabulary, HEIGHTS, VOXEL)
 
 
 def load_for(seconds: float) -> HeightLabeller:

@@ -20,6 +20,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from ros_client import make_cloud
 
 from reldistill_ros.core.errors import InputError
+from reldistill_ros.node.camera_settings import CameraSettings
 from reldistill_ros.node.declaring import limits_of
 from reldistill_ros.node.parameters import DYNAMIC, NodeSettings
 from reldistill_ros.node.run import ended_by_signal, spin
@@ -175,6 +176,18 @@ def test_the_parameter_file_names_every_parameter_with_its_default_and_range():
         comment = text.split(f' {name}:')[1]
         for limit in limits_of(field):
             assert f'{field.annotation(limit)}' in comment or limit == 0
+
+
+def test_the_parameter_file_shows_every_parameter_of_a_camera_with_its_default_and_range():
+    text = (Path(__file__).parents[2] / 'config' / 'segment.yaml').read_text()
+    shown = text.partition('    # camera:\n')[2].partition('    # QoS')[0]
+    lines = (line.replace('    # ', '', 1) for line in shown.splitlines())
+    written = yaml.safe_load('\n'.join(lines))['front']
+    defaults = {name: field.default for name, field in CameraSettings.model_fields.items()}
+    assert written == defaults | {'extrinsics': [0.0] * 7}
+    for name, field in CameraSettings.model_fields.items():
+        for limit in limits_of(field):
+            assert f'{field.annotation(limit)}' in shown.split(f' {name}:')[1] or limit == 0
 
 
 def test_a_parameter_that_the_node_does_not_have_is_named_in_a_warning(start, capfd):
