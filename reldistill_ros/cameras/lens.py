@@ -212,12 +212,14 @@ def _seen(
     inside = (columns >= -0.5) & (columns <= width - 0.5) & (rows >= -0.5) & (rows <= height - 0.5)
     columns_down, columns_right = _gradient(columns)
     rows_down, rows_right = _gradient(rows)
-    seen: NDArray[np.bool_] = inside & (columns_right * rows_down > columns_down * rows_right)
+    with np.errstate(all='ignore'):  # far outside the numbers may be infinite
+        upright = columns_right * rows_down > columns_down * rows_right
+    seen: NDArray[np.bool_] = inside & upright
     return seen
 
 
 def _gradient(values: NDArray[np.float32]) -> list[NDArray[Any]]:
-    with np.errstate(all='ignore'):  # far outside the numbers may be infinite
+    with np.errstate(all='ignore'):
         return list(np.gradient(values))
 
 

@@ -102,7 +102,7 @@ class FakeEncoder:
 class FakeSource:
     """A model made of fakes."""
 
-    def __init__(self, labeller, encoder=None, image_encoder=None):
+    def __init__(self, labeller, encoder=None, image_encoder=lambda: None):
         self._labeller, self._encoder = labeller, encoder or FakeEncoder()
         self._image_encoder = image_encoder
 
@@ -113,7 +113,7 @@ class FakeSource:
         return self._encoder
 
     def image_encoder(self):
-        return self._image_encoder
+        return self._image_encoder()
 
     def ensemble(self, vocabulary):
         from reldistill_ros.cameras.ensemble import Ensemble, EnsembleSettings

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
 pytest.importorskip('rclpy', reason='rclpy is not installed')
@@ -14,17 +13,16 @@ from camera_client import (
     FORWARD,
     POSE,
     START,
-    CameraSystem,
+    check,
     compressed,
     expected,
     forward_pose,
     raw,
     scene,
+    student,
     transform,
 )
 from diagnostic_msgs.msg import DiagnosticArray
-from fake_node import HeightLabeller
-from node_system import columns_of
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from ros_client import NODE
 from test_words_control import set_prompts
@@ -32,32 +30,6 @@ from test_words_control import set_prompts
 from reldistill_ros.cameras.transforms import from_quaternion
 
 GIVEN = f'camera.front.extrinsics:={EXTRINSICS}'
-
-
-@pytest.fixture
-def begin():
-    systems = []
-
-    def begin(*parameters, **options):
-        systems.append(CameraSystem(*parameters, **options))
-        return systems[-1]
-
-    yield begin
-    for system in systems:
-        system.eye.open.set()
-        system.close()
-
-
-def check(answer, labels):
-    """The cloud carries exactly these labels."""
-    columns = columns_of(answer)
-    np.testing.assert_array_equal(columns['class_id'], labels.class_ids)
-    np.testing.assert_array_equal(columns['probability'], labels.probabilities)
-    np.testing.assert_array_equal(columns['entropy'], labels.entropies)
-
-
-def student(points):
-    return HeightLabeller()(points / np.float32([1, 1, 1, 255]))
 
 
 @pytest.mark.parametrize('is_compressed', [False, True])
