@@ -3,7 +3,14 @@
 
 from __future__ import annotations
 
+import os
+import select
+import signal
+import subprocess
+import sys
 import threading
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -28,6 +35,8 @@ from camera_client import (
 )
 from fake_node import FakeSource, HeightLabeller
 from node_system import change
+from ros_client import NODE, Client
+from sensor_msgs.msg import CameraInfo, Image
 
 from reldistill_ros.core.errors import InputError
 from reldistill_ros.node import encoder_keeper
@@ -264,6 +273,41 @@ def test_a_blocked_encoder_does_not_hold_up_the_end(begin):
     assert system.client.spin_until(lambda: system.eye.calls == 2)
     assert not system.node.stop(0.3)  # the process ends without that thread
     system.node._ended = True
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_node_within_two_seconds_while_an_image_is_encoded(number):
+    command = [sys.executable, str(Path(__file__).with_name('fake_camera_node.py')), '--ros-args']
+    given = ('bundle:=x', 'cameras:=[front]', GIVEN)
+    words = [word for parameter in given for word in ('-p', parameter)]
+    environment = {**os.environ, 'PYTHONUNBUFFERED': '1'}
+    process = subprocess.Popen(
+        [*command, *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment
+    )
+    rclpy.init(args=[])
+    client = Client()
+    try:
+        client.connect()
+        info = client.node.create_publisher(CameraInfo, f'{NODE}/input/front/camera_info', 5)
+        images = client.node.create_publisher(Image, f'{NODE}/input/front/image', 5)
+
+        def is_encoding():
+            info.publish(camera_info())
+            images.publish(raw())
+            return select.select([process.stdout], [], [], 0.05)[0] and (
+                b'encoding' in process.stdout.readline()
+            )
+
+        assert client.spin_until(is_encoding)
+        started = time.monotonic()
+        process.send_signal(number)
+        assert process.wait(10) == 0
+        assert time.monotonic() - started < 2
+        assert b'Traceback' not in process.stdout.read()
+    finally:
+        process.kill()
+        client.close()
+        rclpy.try_shutdown()
 
 
 @pytest.mark.parametrize(
