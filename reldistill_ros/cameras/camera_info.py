@@ -160,7 +160,9 @@ def rotation_of(numbers: Any, where: str) -> Matrix:
     rotation = shaped(numbers, (3, 3), where)
     if not rotation.any():
         return np.eye(3)
-    if not np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-3):
+    with np.errstate(all='ignore'):  # numbers of any size may come
+        product = rotation @ rotation.T
+    if not np.allclose(product, np.eye(3), atol=1e-3):
         raise InputError('R of the calibration is no rotation', where=where, got=rotation.tolist())
     return rotation
 

@@ -110,6 +110,8 @@ def _read_rows(message: Any, num_channels: int, bits: int, where: object) -> NDA
     """(H, W, channels) uint8 or uint16 of native byte order, without the ends of the rows."""
     height, width, step = int(message.height), int(message.width), int(message.step)
     pixel = num_channels * bits // 8
+    if not height * width:
+        raise InputError('the image has no pixels', where=where, got=f'{width} x {height}')
     if step < width * pixel or len(message.data) < height * step:
         raise InputError(
             'the image is shorter than its size says',

@@ -141,7 +141,10 @@ def _opened(
         raise InputError(
             'the image does not exist', where=where, fix='complete the drive, or leave it out'
         ) from error
-    except (OSError, SyntaxError, pillow.DecompressionBombError) as error:
+    except InputError:
+        raise
+    # pillow raises these of damaged files
+    except (OSError, SyntaxError, ValueError, pillow.DecompressionBombError) as error:
         raise InputError(
             'the image cannot be decoded',
             where=where,

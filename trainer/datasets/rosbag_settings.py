@@ -18,6 +18,7 @@ from trainer.config_files import CONFIG_FOLDER
 from trainer.datasets.sweeps import SweepRange, Sweeps
 
 PRESET_FOLDER = CONFIG_FOLDER / 'topics'
+OF_THE_NODE = 'node'  # the part of a preset that launch/segment.launch.py reads
 Positive = Annotated[float, Field(gt=0)]
 
 
@@ -124,7 +125,7 @@ class RosbagSettings(Settings):
 
 
 def read_preset(name: str) -> dict[str, Any]:
-    """Values of a preset.
+    """Values of a preset for a drive.
 
     Raises:
         ValueError: no such preset.
@@ -133,4 +134,5 @@ def read_preset(name: str) -> dict[str, Any]:
     if name not in known:
         raise ValueError(f'preset must be one of {", ".join(sorted(known))}')
     values: dict[str, Any] = yaml.safe_load(known[name].read_text(encoding='utf-8'))
+    values.pop(OF_THE_NODE, None)
     return values
