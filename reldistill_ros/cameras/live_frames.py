@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reldistill_ros.cameras.extrinsics import Extrinsic
-from reldistill_ros.cameras.tf_tree import TfTree, edge_of, plain_name
+from reldistill_ros.cameras.tf_messages import edge_of, plain_name
+from reldistill_ros.cameras.tf_tree import TfTree
 from reldistill_ros.cameras.transforms import from_quaternion, invert
 from reldistill_ros.core.errors import InputError
 
@@ -79,6 +80,8 @@ class LiveFrames:
         Raises:
             MissingTransformError: it is not known.
         """
+        if not (target.frame and source.frame):
+            raise MissingTransformError('a cloud or an image does not name its coordinate frame')
         with self._lock:
             try:
                 found = self._tree.transform(

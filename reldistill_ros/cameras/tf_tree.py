@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from reldistill_ros.cameras.tf_messages import edge_of, parts_of, plain_name, read_pose, stamp_of
 from reldistill_ros.cameras.tf_track import Pose, Track
 from reldistill_ros.cameras.transforms import from_quaternion, invert, to_pose
 from reldistill_ros.core.errors import InputError
@@ -53,7 +54,7 @@ class TfTree:
         Raises:
             InputError: it is not rigid.
         """
-        pose, edge = read_pose(*_parts(transform), edge_of(transform)), edge_of(transform)
+        pose, edge = read_pose(*parts_of(transform), edge_of(transform)), edge_of(transform)
         self.place(*edge, from_quaternion(pose[:4], pose[4:]))
 
     def add(self, transform: Any) -> Track:
@@ -63,7 +64,7 @@ class TfTree:
             InputError: it is not rigid, or its frame has another parent.
         """
         parent, child = edge_of(transform)
-        pose = read_pose(*_parts(transform), (parent, child))
+        pose = read_pose(*parts_of(transform), (parent, child))
         track = self._moving.setdefault(child, Track(parent))
         if track.parent != parent:
             raise InputError(
@@ -238,42 +239,3 @@ class TfTree:
                 parent_from_frame = self._moving[frame].at(stamps_ns)
             last_from_first = parent_from_frame @ last_from_first
         return last_from_first
-
-
-def plain_name(frame: str) -> str:
-    """Name of a frame without the leading slash of old drivers."""
-    return frame.lstrip('/')
-
-
-def stamp_of(header: Any) -> int:
-    """Stamp of a std_msgs/Header in nanoseconds."""
-    return int(header.stamp.sec) * 1_000_000_000 + int(header.stamp.nanosec)
-
-
-def read_pose(rotation: Any, translation: Any, edge: tuple[str, str]) -> Pose:
-    """Quaternion x y z w and translation of geometry messages.
-
-    Raises:
-        InputError: not finite, or no rotation.
-    """
-    pose = (
-        *(float(getattr(rotation, axis)) for axis in 'xyzw'),
-        *(float(getattr(translation, axis)) for axis in 'xyz'),
-    )
-    if not np.isfinite(pose).all() or not any(pose[:4]):
-        raise InputError(
-            'a transform of /tf is not a rigid transform',
-            where=f'{edge[0]!r} to {edge[1]!r}',
-            expected='finite numbers and a quaternion other than zero',
-            got=pose,
-        )
-    return pose
-
-
-def edge_of(transform: Any) -> tuple[str, str]:
-    """Parent and child of a TransformStamped."""
-    return plain_name(transform.header.frame_id), plain_name(transform.child_frame_id)
-
-
-def _parts(transform: Any) -> tuple[Any, Any]:
-    return transform.transform.rotation, transform.transform.translation

@@ -133,14 +133,17 @@ class CameraSystem:
         subscription = active.inputs.images[camera.name] if active else None
         source = input_state(self._node, subscription, timeout) if subscription else None
         findings = camera.statistics.findings(source)
-        if active and active.inputs.problem and camera.given is None:
+        needs_tf = self._settings.fixed_frame or not self._settings.extrinsics_file
+        if active and active.inputs.problem and needs_tf:
             findings.append((1, active.inputs.problem))
         values = {
             **camera.statistics.values(),
             'topic': source.topic if source else '',
             'refused_transforms': str(self.frames.refused),
         }
-        return Report(findings, 'looking' if source else 'inactive', values, camera.name)
+        return Report(
+            findings, 'looking' if source else 'inactive', values, f'camera {camera.name}'
+        )
 
 
 class ActiveCameras:

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from reldistill_ros.node.latest_worker import LatestWorker
 
@@ -94,5 +95,5 @@ def _lower_priority() -> None:
     """Let the threads that label go first; on Linux a thread has a niceness of its own."""
     if sys.platform == 'linux':
         thread = threading.get_native_id()
-        if os.getpriority(os.PRIO_PROCESS, thread) < NICENESS:
+        with suppress(OSError):  # a sandbox may forbid it; then all threads are equal
             os.setpriority(os.PRIO_PROCESS, thread, NICENESS)

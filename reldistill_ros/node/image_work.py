@@ -78,8 +78,9 @@ class ImageWork:
 
     def look(self, camera: Camera, message: Any, is_current: IsCurrent) -> None:
         """Make an image ready for the sweeps."""
-        wanted = self.is_overlay_wanted(camera)
-        outcome = attempt(lambda: camera.look(message, keeps_picture=wanted))
+        outcome = attempt(
+            lambda: camera.look(message, keeps_picture=self.is_overlay_wanted(camera))
+        )
         if outcome.value is None:
             camera.statistics.rejected(_kind_of(outcome.error))
             self._warn(f'image of camera {camera.name} rejected: {outcome.error}')

@@ -142,13 +142,14 @@ def test_the_number_of_frames_is_limited():
     assert where(frames, 0, 'base', 'frame 0') == 2
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=100)
 @given(
     st.lists(
         st.tuples(
             st.sampled_from('abcd'),
             st.sampled_from('abcd'),
             st.floats() | st.floats(-10, 10),
+            st.floats() | st.floats(-1, 1),
             st.integers(-(10**12), 10**12),
             st.booleans(),
         ),
@@ -158,8 +159,8 @@ def test_the_number_of_frames_is_limited():
 )
 def test_whatever_tf_says_a_transform_is_rigid_or_missing(edges, asked):
     frames = LiveFrames()
-    for parent, child, x, stamp, is_static in edges:
-        frames.add([edge(START + stamp, parent, child, x)], is_static=is_static)
+    for parent, child, x, w, stamp, is_static in edges:
+        frames.add([edge(START + stamp, parent, child, x, w=w)], is_static=is_static)
     try:
         found = frames.find(Instant('a', START + asked), Instant('b', START + asked))
     except MissingTransformError:
@@ -197,3 +198,8 @@ def test_a_file_of_extrinsics_is_read_and_a_wrong_one_refused(tmp_path):
     file.write_text('extrinsics:\n- {parent: base, child: lidar, rotation: [1, 1, 1, 1]}\n')
     with pytest.raises(InputError, match='length 1'):
         read_extrinsics(file)
+
+
+def test_messages_without_a_frame_do_not_share_one():
+    with pytest.raises(MissingTransformError, match='does not name'):
+        where(LiveFrames(), 0, '', '')

@@ -218,7 +218,7 @@ class CameraSystem(System):
         if not self.client.diagnostics:
             return None
         found = self.client.diagnostics[-1].status
-        return next((s for s in found if s.name == f'segment_node: {name}'), None)
+        return next((s for s in found if s.name == f'segment_node: camera {name}'), None)
 
     def wait_for(self, key, value, name='front', timeout=15.0):
         return self.client.spin_until(lambda: self.values(name).get(key) == str(value), timeout)
