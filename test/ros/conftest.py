@@ -43,3 +43,20 @@ def start():
     yield start
     for system in systems:
         system.close()
+
+
+@pytest.fixture
+def begin():
+    """Start a node with cameras, see `camera_client.CameraSystem`; they are stopped at the end."""
+    from camera_client import CameraSystem
+
+    systems = []
+
+    def begin(*parameters, **options):
+        systems.append(CameraSystem(*parameters, **options))
+        return systems[-1]
+
+    yield begin
+    for system in systems:
+        system.release()
+        system.close()

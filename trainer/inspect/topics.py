@@ -10,10 +10,10 @@ from itertools import pairwise
 import numpy as np
 
 from reldistill_ros.bags.bag import TF_MESSAGE, Bag
+from reldistill_ros.cameras.tf_messages import plain_name, stamp_of
 from trainer.datasets.bag_topics import TopicRow
 from trainer.datasets.ego_motion import STATIC_TOPIC_END
 from trainer.datasets.rosbag import Rosbag
-from trainer.datasets.tf_tree import plain_name, stamp_of
 
 GAP = 2.5  # times the usual time between two messages
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_left
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,7 @@ from reldistill_ros.cameras.transforms import make_transform
 
 STILL = 1e-6  # what rounding moves in a pose that is published again and again; metres, radians
 Pose = tuple[float, ...]  # quaternion x y z w and translation in metres
+POSE_SIZE = 7
 
 
 class Track:
@@ -34,16 +36,44 @@ class Track:
         self._poses.extend(pose)
         self._ordered = None
 
+    def keep_recent(self, span_ns: int, jump_ns: int) -> None:
+        """Forget what lies long before the last pose, or all others where time has jumped back.
+
+        Args:
+            span_ns: what is kept.
+            jump_ns: a step back by more is a jump.
+        """
+        last = self._stamps[-1]
+        jumped = len(self) > 1 and last < self._stamps[-2] - jump_ns
+        # they came in order, but for those that were late by less than a jump
+        old = len(self) - 1 if jumped else bisect_left(self._stamps, last - span_ns)
+        old = min(old, len(self) - 1)
+        del self._stamps[:old], self._poses[: POSE_SIZE * old]
+        self._ordered = None
+
+    def __len__(self) -> int:
+        return len(self._stamps)
+
     def is_still(self) -> bool:
         """Whether all poses are the same."""
         self._arrays()
         return self._is_still
 
-    def covers(self, stamps_ns: NDArray[np.int64], max_gap_ns: int) -> NDArray[np.bool_]:
-        """(T,) bool: whether a pose was recorded at a time, or two around it close together."""
+    def covers(
+        self, stamps_ns: NDArray[np.int64], max_gap_ns: int, still_ns: int | None = None
+    ) -> NDArray[np.bool_]:
+        """(T,) bool: whether a pose was recorded at a time, or two around it close together.
+
+        Args:
+            stamps_ns: times.
+            max_gap_ns: how close.
+            still_ns: for how long after its last pose a frame that stood still does so; None for
+                ever.
+        """
         stamps, _ = self._arrays()
         if self.is_still():
-            return np.ones(len(stamps_ns), dtype=bool)
+            end = np.iinfo(np.int64).max if still_ns is None else stamps[-1] + still_ns
+            return np.asarray(stamps_ns <= end)
         after = np.searchsorted(stamps, stamps_ns)
         right = stamps[np.minimum(after, len(stamps) - 1)]
         left = stamps[np.maximum(after - 1, 0)]
@@ -73,7 +103,7 @@ class Track:
         """Stamps (S,) in order and poses (S, 7) with unit quaternions, made when all are known."""
         if self._ordered is None:
             stamps = np.array(self._stamps, dtype=np.int64)
-            poses = np.array(self._poses, dtype=np.float64).reshape(-1, 7)
+            poses = np.array(self._poses, dtype=np.float64).reshape(-1, POSE_SIZE)
             poses[:, :4] /= np.linalg.norm(poses[:, :4], axis=1, keepdims=True)
             last = len(stamps) - 1 - np.unique(stamps[::-1], return_index=True)[1]
             self._ordered = stamps[last], poses[last]

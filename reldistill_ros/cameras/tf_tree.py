@@ -1,5 +1,5 @@
 # Copyright 2026 The reldistill authors. SPDX-License-Identifier: Apache-2.0
-"""Coordinate frames of a bag over time, from its /tf and /tf_static messages.
+"""Coordinate frames over time, from the /tf and /tf_static messages of a bag or a robot.
 
 A frame of /tf that never moves in its parent has that pose at all times: this is how converters
 publish where sensors sit. One that moves has poses at the recorded times and between two of them
@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from reldistill_ros.cameras.tf_messages import edge_of, parts_of, plain_name, read_pose, stamp_of
+from reldistill_ros.cameras.tf_track import Pose, Track
 from reldistill_ros.cameras.transforms import from_quaternion, invert, to_pose
 from reldistill_ros.core.errors import InputError
-from trainer.datasets.tf_track import Pose, Track
 
 MAX_GAP = 1.0  # seconds
 
@@ -28,6 +29,7 @@ class TfTree:
         static_messages: contents of /tf_static.
         messages: contents of /tf.
         max_gap: longest time in seconds between two poses to interpolate in.
+        still_for: seconds after its last pose for which a frame that never moved stands still.
     """
 
     def __init__(
@@ -35,15 +37,57 @@ class TfTree:
         static_messages: Iterable[Any] = (),
         messages: Iterable[Any] = (),
         max_gap: float = MAX_GAP,
+        still_for: float | None = None,
     ) -> None:
         self._max_gap_ns = round(max_gap * 1e9)
+        self._still_ns = None if still_for is None else round(still_for * 1e9)
         self._static: dict[str, tuple[str, NDArray[np.float64]]] = {}
         self._moving: dict[str, Track] = {}
         for transform in (t for message in static_messages for t in message.transforms):
-            pose, edge = read_pose(*_parts(transform), _edge(transform)), _edge(transform)
-            self.place(*edge, from_quaternion(pose[:4], pose[4:]))
+            self.add_static(transform)
         for transform in (t for message in messages for t in message.transforms):
-            self._add(transform)
+            self.add(transform)
+
+    def add_static(self, transform: Any) -> None:
+        """Add a TransformStamped of /tf_static.
+
+        Raises:
+            InputError: it is not rigid.
+        """
+        pose, edge = read_pose(*parts_of(transform), edge_of(transform)), edge_of(transform)
+        self.place(*edge, from_quaternion(pose[:4], pose[4:]))
+
+    def add(self, transform: Any) -> Track:
+        """Add a TransformStamped of /tf; returns the track that it lengthens.
+
+        Raises:
+            InputError: it is not rigid, or its frame has another parent.
+        """
+        parent, child = edge_of(transform)
+        pose = read_pose(*parts_of(transform), (parent, child))
+        track = self._moving.setdefault(child, Track(parent))
+        if track.parent != parent:
+            raise InputError(
+                'a coordinate frame has two parents',
+                where=f'/tf: {child!r}',
+                got=[track.parent, parent],
+                fix='let one publisher place this frame',
+            )
+        track.add(stamp_of(transform.header), pose)
+        return track
+
+    @property
+    def num_frames(self) -> int:
+        """How many frames have a parent."""
+        return len(self._static.keys() | self._moving.keys())
+
+    def knows(self, frame: str) -> bool:
+        """Whether a frame has a parent."""
+        return self._parent(plain_name(frame)) is not None
+
+    def forget_motion(self) -> None:
+        """Forget what /tf has said."""
+        self._moving.clear()
 
     def place(self, parent: str, child: str, parent_from_child: NDArray[np.float64]) -> None:
         """Say where a frame stands still in another, whatever was said before."""
@@ -142,12 +186,12 @@ class TfTree:
         target_chain, source_chain = self._chain(target), self._chain(source)
         if target_chain[-1] != source_chain[-1]:
             raise InputError(
-                'the bag does not say how two coordinate frames lie to each other',
+                'nothing says how two coordinate frames lie to each other',
                 where=f'/tf and /tf_static: {source!r} and {target!r}',
                 expected='one tree that holds both frames',
                 got=f'{" -> ".join(source_chain)} and {" -> ".join(target_chain)}',
-                fix='record /tf and /tf_static, the latter with transient_local durability, or '
-                'give `extrinsics` in the settings',
+                fix='publish, or record, /tf and /tf_static, the latter with transient_local '
+                'durability, or give `extrinsics` in the settings',
             )
         while at_once and len(target_chain) > 1 < len(source_chain):
             if target_chain[-2] != source_chain[-2]:
@@ -158,22 +202,8 @@ class TfTree:
     def _covers(self, chain: list[str], stamps_ns: NDArray[np.int64]) -> NDArray[np.bool_]:
         covered = np.ones(len(stamps_ns), dtype=bool)
         for frame in (frame for frame in chain[:-1] if frame not in self._static):
-            covered &= self._moving[frame].covers(stamps_ns, self._max_gap_ns)
+            covered &= self._moving[frame].covers(stamps_ns, self._max_gap_ns, self._still_ns)
         return covered
-
-    def _add(self, transform: Any) -> None:
-        """Add a transform of /tf."""
-        parent, child = _edge(transform)
-        track = self._moving.setdefault(child, Track(parent))
-        if track.parent != parent:
-            raise InputError(
-                'a coordinate frame has two parents',
-                where=f'/tf: {child!r}',
-                got=[track.parent, parent],
-                fix='record the bag with one publisher of this frame',
-            )
-        pose = read_pose(*_parts(transform), (parent, child))
-        track.add(stamp_of(transform.header), pose)
 
     def _parent(self, frame: str) -> str | None:
         if frame in self._static:
@@ -209,42 +239,3 @@ class TfTree:
                 parent_from_frame = self._moving[frame].at(stamps_ns)
             last_from_first = parent_from_frame @ last_from_first
         return last_from_first
-
-
-def plain_name(frame: str) -> str:
-    """Name of a frame without the leading slash of old drivers."""
-    return frame.lstrip('/')
-
-
-def stamp_of(header: Any) -> int:
-    """Stamp of a std_msgs/Header in nanoseconds."""
-    return int(header.stamp.sec) * 1_000_000_000 + int(header.stamp.nanosec)
-
-
-def read_pose(rotation: Any, translation: Any, edge: tuple[str, str]) -> Pose:
-    """Quaternion x y z w and translation of geometry messages.
-
-    Raises:
-        InputError: not finite, or no rotation.
-    """
-    pose = (
-        *(float(getattr(rotation, axis)) for axis in 'xyzw'),
-        *(float(getattr(translation, axis)) for axis in 'xyz'),
-    )
-    if not np.isfinite(pose).all() or not any(pose[:4]):
-        raise InputError(
-            'a transform of the bag is not a rigid transform',
-            where=f'{edge[0]!r} to {edge[1]!r}',
-            expected='finite numbers and a quaternion other than zero',
-            got=pose,
-        )
-    return pose
-
-
-def _edge(transform: Any) -> tuple[str, str]:
-    """Parent and child of a TransformStamped."""
-    return plain_name(transform.header.frame_id), plain_name(transform.child_frame_id)
-
-
-def _parts(transform: Any) -> tuple[Any, Any]:
-    return transform.transform.rotation, transform.transform.translation
