@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import signal
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -30,6 +32,7 @@ from trainer.settings import RunSettings
 from trainer.superpixels import MOST_SEGMENTS, Superpixels, segments_at
 
 Draw = tuple[int, int]  # epoch and index of a sweep
+PR_SET_PDEATHSIG = 1  # see prctl(2)
 NO_ROWS, NO_COORDS = np.zeros(0, np.int64), np.zeros((0, 3), np.int32)
 
 
@@ -248,12 +251,18 @@ def load_batches(
         batch_sampler=[list(own_share(drawn)) for drawn in draws],
         collate_fn=collate,
         num_workers=settings.workers,
-        worker_init_fn=_leave_signals_to_the_main_process,
+        worker_init_fn=_follow_the_main_process,
         prefetch_factor=4 if settings.workers else None,
     )
 
 
-def _leave_signals_to_the_main_process(_: int) -> None:
-    """Ctrl-C reaches the whole process group; the main process still needs its batches then."""
+def _follow_the_main_process(_: int) -> None:
+    """Leave signals to the main process, and end with it.
+
+    Ctrl-C reaches the whole process group; the main process still needs its batches then. A worker
+    that outlived a killed one would hold its connections open: the others would wait for it.
+    """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+    if sys.platform == 'linux':
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

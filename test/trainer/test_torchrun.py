@@ -43,7 +43,7 @@ def start(tiny, what, *options):
 
 
 def test_a_killed_process_is_started_anew_and_the_run_ends_as_if_nothing_had_been(tiny):
-    write_settings(tiny, optimiser={'kind': 'sgd', 'lr': 0.05})
+    write_settings(tiny, optimiser={'kind': 'sgd', 'lr': 0.05}, workers=1)
     train(tiny, 'alone')
     process = start(tiny, 'os.kill(os.getpid(), signal.SIGKILL)', '--max-restarts=1')
     _, error = process.communicate(timeout=300)
