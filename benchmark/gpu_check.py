@@ -13,28 +13,36 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import platform
-import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+from benchmark.gpu_check_figures import (
+    Figure,
+    line_of,
+    loss_figures,
+    onboard_figures,
+    report_figures,
+    training_figures,
+)
+from benchmark.gpu_check_process import ROOT, run_process
 from reldistill_ros.backends.cuda_device import has_cuda_device
 
-ROOT = Path(__file__).parent.parent
 NO_GPU = 'there is no CUDA device on this machine: nothing was checked'
 NO_GPU_EXIT = 3
 MOST_SECONDS = 470.0
+TESTS_SECONDS = 110.0  # kept for the tests, which come last
 BATCH = 'batch.npz'
-SWEEP = 'sweep.npy'
+# a test file that misses a package does not keep the others from running
+PYTEST_OPTIONS = ('-p', 'no:cacheprovider', '--continue-on-collection-errors')
 
 # module -> what it is for, and how to get it
 REQUIREMENTS = {
@@ -55,23 +63,6 @@ REQUIREMENTS = {
     'spconv': ('training, as a peer', 'pip install spconv-cu126'),
     'torchsparse': ('training, as a peer', 'compile it as setup.py says'),
 }
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A line of the table.
-
-    Attributes:
-        check: what was looked at.
-        value: the figure, or why there is none.
-        asked: what it should be, empty where nothing is asked.
-        met: whether it is; None where nothing is asked or nothing was measured.
-    """
-
-    check: str
-    value: str
-    asked: str = ''
-    met: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -110,95 +101,11 @@ class Outcome:
     seconds: float
 
 
-def test_figures(path: Path) -> list[Figure]:
-    """Counts of pytest's report."""
-    suites = ElementTree.parse(path).getroot().iter('testsuite')
-    counts = {'tests': 0, 'failures': 0, 'errors': 0, 'skipped': 0}
-    for suite in suites:
-        for name in counts:
-            counts[name] += int(suite.get(name, 0))
-    bad = counts['failures'] + counts['errors']
-    passed = counts['tests'] - bad - counts['skipped']
-    value = f'{passed} passed, {bad} failed, {counts["skipped"]} skipped'
-    return [Figure('tests', value, 'none fails', bad == 0 and passed > 0)]
-
-
-def training_figures(result: Any) -> list[Figure]:
-    """Our fastest training backend over the fastest peer."""
-    figures = [
-        Figure(
-            f'training {row["backend"]} {row["precision"]}',
-            row.get('failed') or f'{1e3 * row["seconds"]:.1f} ms, {row["peak_mib"]:.0f} MiB',
-        )
-        for row in result['rows']
-    ]
-    peers = ('spconv', 'torchsparse')
-    ratios = [
-        row['seconds_ratio_to_peer']
-        for row in result['rows']
-        if row['backend'] not in peers and 'seconds_ratio_to_peer' in row
-    ]
-    asked = 'at least 1.2 times the fastest peer'
-    if not ratios:
-        return [*figures, Figure('training over peers', 'no peer is installed', asked)]
-    return [
-        *figures,
-        Figure('training over peers', f'{max(ratios):.2f}', asked, max(ratios) >= 1.2),
-    ]
-
-
-def loss_figures(result: Any) -> list[Figure]:
-    """The relational loss over the GPU's peak."""
-    return [
-        Figure(
-            f'relational loss {row["precision"]}',
-            f'{row["share_of_peak"]:.0%} of the peak, {1e3 * row["seconds"]:.1f} ms',
-            'at least 40 %',
-            row['share_of_peak'] >= 0.4,
-        )
-        for row in result['rows']
-    ]
-
-
-def onboard_figures(result: Any) -> list[Figure]:
-    """Latency and labels of an engine; what is asked is asked of float16."""
-    name = f'onboard {result["backend"]} {result["precision"]}'
-    is_asked = result['precision'] == 'float16'
-    p50, ratio = result['p50_ms'], result['p99_ms'] / result['p50_ms']
-    figures = [
-        Figure(
-            f'{name}: p50 of {result["points"]} points',
-            f'{p50:.1f} ms',
-            'at most 10 ms' if is_asked else '',
-            p50 <= 10 if is_asked else None,
-        ),
-        Figure(
-            f'{name}: p99',
-            f'{ratio:.2f} times p50',
-            'at most 1.5' if is_asked else '',
-            ratio <= 1.5 if is_asked else None,
-        ),
-        Figure(f'{name}: to open', f'{result["open_seconds"]:.1f} s'),
-        Figure(f'{name}: GPU memory', f'{result["gpu_mib"]:.0f} MiB'),
-    ]
-    agreement = result['label_agreement']
-    if agreement is not None:
-        figures.append(
-            Figure(
-                f'{name}: labels as torch float32',
-                f'{agreement:.4%}',
-                'at least 99.9 %',
-                agreement >= 0.999,
-            )
-        )
-    return figures
-
-
 def parts(folder: Path, inputs: Path) -> Iterator[Part]:
     """All parts but the tests, in their order."""
     batch = inputs / BATCH
     given = ('--batch', str(batch)) if batch.exists() else ()
-    yield Part('training', 'benchmark.gpu_training', given, 150, training_figures)
+    yield Part('training', 'benchmark.gpu_training', given, 130, training_figures)
     yield Part('relational loss', 'benchmark.gpu_losses', (), 40, loss_figures)
     # an empty cache, so that opening is building
     environment = {'XDG_CACHE_HOME': str(folder / 'cache')}
@@ -213,39 +120,6 @@ def parts(folder: Path, inputs: Path) -> Iterator[Part]:
         limit = 120 if backend == 'tensorrt' else 40
         name = f'onboard {backend} {precision}'
         yield Part(name, 'benchmark.gpu_onboard', arguments, limit, onboard_figures, environment)
-
-
-def run_process(
-    command: Sequence[str], limit: float, environment: dict[str, str] | None = None
-) -> str | None:
-    """Run a command to its end or to its limit; returns why it failed, None where it did not."""
-    with tempfile.TemporaryFile('w+') as output:
-        process = subprocess.Popen(
-            command,
-            cwd=ROOT,
-            env={**os.environ, **(environment or {})},
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        try:
-            code = process.wait(max(limit, 1))
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)  # with all that it has started
-            process.wait()
-            return f'not done within {limit:.0f} s'
-        output.seek(0)
-        return None if code == 0 else reason_of(output.read(), code)
-
-
-def reason_of(output: str, code: int) -> str:
-    """Why a process failed, in one line."""
-    lines = [line.strip() for line in output.splitlines() if line.strip()]
-    for line in lines:
-        if 'No module named' in line:
-            return f'missing: {line.rpartition("No module named")[2].strip()}'
-    errors = [line for line in lines if line.startswith('error: ')]
-    return (errors or lines or [''])[-1][:200] or f'ended with code {code}'
 
 
 def run_part(part: Part, folder: Path, seconds_left: float) -> Outcome:
@@ -266,13 +140,13 @@ def run_part(part: Part, folder: Path, seconds_left: float) -> Outcome:
 def run_tests(folder: Path, limit: float) -> Outcome:
     """Run all tests that need a GPU."""
     file = folder / 'tests.xml'
-    command = [sys.executable, '-m', 'pytest', '-m', 'gpu', '-q', '-p', 'no:cacheprovider']
+    command = [sys.executable, '-m', 'pytest', '-m', 'gpu', '-q', *PYTEST_OPTIONS]
     start = time.monotonic()
     reason = run_process([*command, f'--junitxml={file}'], limit)
     seconds = time.monotonic() - start
     if not file.exists():
         return Outcome([Figure('tests', reason or 'no report', 'none fails')], None, seconds)
-    figures = test_figures(file)
+    figures = report_figures(file)
     failed = [
         f'{case.get("classname")}.{case.get("name")}'
         for case in ElementTree.parse(file).getroot().iter('testcase')
@@ -295,7 +169,7 @@ def check(inputs: Path, folder: Path) -> dict[str, Any]:
         outcomes['inputs'] = Outcome([Figure('inputs', reason)], None, 0.0)
     tell(outcomes.get('inputs'))
     for part in parts(folder, inputs):
-        outcomes[part.name] = run_part(part, folder, end - time.monotonic())
+        outcomes[part.name] = run_part(part, folder, end - TESTS_SECONDS - time.monotonic())
         tell(outcomes[part.name])
     outcomes['tests'] = run_tests(folder, end - time.monotonic())
     tell(outcomes['tests'])
@@ -325,12 +199,6 @@ def tell(outcome: Outcome | None) -> None:
     """Print the lines of a part as soon as it is done."""
     for figure in outcome.figures if outcome else ():
         print(line_of(figure), flush=True)
-
-
-def line_of(figure: Figure) -> str:
-    """A line of the table: check, figure, asked, met."""
-    met = {True: 'yes', False: 'NO', None: ''}[figure.met]
-    return f'{figure.check:48.48} {figure.value:44} {figure.asked:36} {met}'.rstrip()
 
 
 def write_inputs(folder: Path) -> None:

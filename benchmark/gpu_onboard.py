@@ -22,6 +22,7 @@ from safetensors.torch import load_file
 
 from benchmark.gpu_bundle import BUNDLE, SWEEP
 from reldistill_ros.backends.backend import Backend
+from reldistill_ros.backends.engine_files import user_engine_folder
 from reldistill_ros.backends.torch_backend import TorchBackend
 from reldistill_ros.core.bundle import STUDENT_WEIGHTS, Bundle, load_bundle
 from reldistill_ros.core.errors import InputError, run_command
@@ -91,6 +92,7 @@ def measure(folder: Path, backend: str, precision: str, num_runs: int = 200) -> 
         'p99_ms': 1e3 * p99,
         'open_seconds': opened,
         'gpu_mib': (before - free_memory()) / 2**20,
+        'engine_megabytes': newest_engine() if backend == 'tensorrt' else None,
         'label_agreement': compare(folder / LABELS, decode_and_label()),
     }
 
@@ -132,6 +134,12 @@ def free_memory() -> int:
     from reldistill_ros.backends import cuda_runtime
 
     return cuda_runtime.free_memory()
+
+
+def newest_engine() -> float:
+    """MB of the engine that was built last."""
+    files = user_engine_folder().glob('*.engine')
+    return max(files, key=lambda file: file.stat().st_mtime).stat().st_size / 1e6
 
 
 def timed(action: Callable[[], object]) -> float:

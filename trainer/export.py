@@ -94,8 +94,6 @@ def export(
         backbone = folded_copy(trained.student).backbone
         write_onnx(backbone, run.settings.inputs.num_features, graph)
         write_half_graph(graph, partial / bundle.STUDENT_HALF_ONNX)
-        sizes = measure_sweep_sizes(run, datasets)
-        write_json(partial / SWEEP_SIZES, sizes.model_dump(mode='json'))
         weights = {name: w.contiguous() for name, w in trained.student.state_dict().items()}
         save_file(weights, partial / bundle.STUDENT_WEIGHTS)
         shutil.copyfile(run.folder / VOCABULARY, partial / bundle.VOCABULARY)
@@ -107,6 +105,8 @@ def export(
         write_json(
             partial / bundle.CALIBRATION, calibrate(trained, datasets).model_dump(mode='json')
         )
+        sizes = measure_sweep_sizes(run, datasets)
+        write_json(partial / SWEEP_SIZES, sizes.model_dump(mode='json'))
         inputs = parity_inputs(run, datasets)
         parity = check_parity(trained, partial, inputs, num_threads) | encoders
         _drop_overflowing_half(partial, parity)

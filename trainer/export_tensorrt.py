@@ -19,14 +19,14 @@ from reldistill_ros.backends.backend import Backend, Precision
 from reldistill_ros.backends.engine_files import EngineCache, user_engine_folder, write_engine
 from reldistill_ros.backends.engine_sizes import EngineSizes, input_shapes
 from reldistill_ros.backends.tensorrt_backend import TensorrtBackend
-from reldistill_ros.backends.tensorrt_build import (
+from reldistill_ros.backends.tensorrt_engine import Engine
+from reldistill_ros.backends.tensorrt_job import (
     GRAPHS,
     Job,
     bundled_engine_name,
     engine_key,
     target,
 )
-from reldistill_ros.backends.tensorrt_engine import Engine
 from reldistill_ros.backends.tensorrt_library import MODULES, open_library
 from reldistill_ros.core.errors import InputError, import_extra
 from reldistill_ros.core.student import Backbone
@@ -125,7 +125,7 @@ def check_can_build() -> Any:
             'torch-tensorrt builds for the GPU of this machine, and torch sees none',
             fix='leave --tensorrt out: the robot builds its engine itself from the bundle',
         )
-    return import_extra('torch_tensorrt', 'tensorrt')
+    return import_extra('torch_tensorrt', 'torch-tensorrt')
 
 
 def export_tensorrt(

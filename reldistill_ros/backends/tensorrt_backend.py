@@ -33,11 +33,11 @@ from reldistill_ros.backends.engine_files import (
 from reldistill_ros.backends.engine_sizes import EngineSizes
 from reldistill_ros.backends.padded_inputs import Layout
 from reldistill_ros.backends.tensorrt_build import (
-    bundle_job,
     find_engine,
     rebuild_command,
 )
 from reldistill_ros.backends.tensorrt_engine import Engine
+from reldistill_ros.backends.tensorrt_job import bundle_job
 from reldistill_ros.backends.tensorrt_library import open_library
 from reldistill_ros.core.bundle import Bundle
 from reldistill_ros.core.errors import InputError

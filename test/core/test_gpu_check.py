@@ -11,9 +11,11 @@ import time
 import numpy as np
 import pytest
 
-from benchmark import gpu_check
+from benchmark import gpu_check, gpu_check_figures
 from benchmark.gpu_bundle import make_student, write_bundle
-from benchmark.gpu_check import Figure, Part, check, line_of, run_part, run_process
+from benchmark.gpu_check import Part, check, run_part
+from benchmark.gpu_check_figures import Figure, line_of
+from benchmark.gpu_check_process import run_process
 from benchmark.gpu_onboard import cloud_of, compare
 from reldistill_ros.backends.cuda_device import has_cuda_device
 from reldistill_ros.backends.engine_sizes import bundle_sizes
@@ -32,6 +34,7 @@ ONBOARD = {
     'p99_ms': 9.0,
     'open_seconds': 60.0,
     'gpu_mib': 700.0,
+    'engine_megabytes': 80.0,
     'label_agreement': 0.9995,
 }
 
@@ -69,12 +72,12 @@ def test_the_parts_together_end_within_eight_minutes():
     ],
 )
 def test_what_is_asked_of_the_labeller_is_compared(changes, missed):
-    figures = gpu_check.onboard_figures({**ONBOARD, **changes})
+    figures = gpu_check_figures.onboard_figures({**ONBOARD, **changes})
     assert [f.check.partition(': ')[2] for f in figures if f.met is False] == missed
 
 
 def test_the_run_that_others_are_compared_with_has_no_agreement():
-    figures = gpu_check.onboard_figures({**ONBOARD, 'label_agreement': None})
+    figures = gpu_check_figures.onboard_figures({**ONBOARD, 'label_agreement': None})
     assert not any('labels' in figure.check for figure in figures)
 
 
@@ -84,13 +87,13 @@ def test_training_is_compared_with_the_fastest_peer():
         {'backend': 'spconv', 'precision': 'float16', 'seconds': 0.03, 'peak_mib': 100},
         {'backend': 'torch', 'precision': 'float32', 'failed': 'out of memory'},
     ]
-    *_, last = gpu_check.training_figures({'rows': rows})
+    *_, last = gpu_check_figures.training_figures({'rows': rows})
     assert (last.value, last.met) == ('no peer is installed', None)
     rows[0]['seconds_ratio_to_peer'], rows[1]['seconds_ratio_to_peer'] = 1.19, 1.5
-    *_, last = gpu_check.training_figures({'rows': rows})
+    *_, last = gpu_check_figures.training_figures({'rows': rows})
     assert (last.value, last.met) == ('1.19', False)
     rows[0]['seconds_ratio_to_peer'] = 1.2
-    assert gpu_check.training_figures({'rows': rows})[-1].met
+    assert gpu_check_figures.training_figures({'rows': rows})[-1].met
 
 
 def part(tmp_path, script, limit=20.0):
@@ -181,7 +184,7 @@ def test_a_report_of_pytest_is_counted(tmp_path):
     report = tmp_path / 'report.xml'
     command = [sys.executable, '-m', 'pytest', '-q', tmp_path, f'--junitxml={report}']
     subprocess.run(command, cwd=tmp_path, capture_output=True)
-    (figure,) = gpu_check.test_figures(report)
+    (figure,) = gpu_check_figures.report_figures(report)
     assert (figure.value, figure.met) == ('1 passed, 1 failed, 1 skipped', False)
 
 

@@ -18,7 +18,8 @@ from tiny_clip import TINY_TEXT, tiny_clip
 from reldistill_ros.backends.engine_files import EngineKey, read_engine
 from reldistill_ros.backends.engine_sizes import SweepSizes, engine_sizes, input_shapes
 from reldistill_ros.backends.tables import table_inputs
-from reldistill_ros.backends.tensorrt_build import Job, build_engine
+from reldistill_ros.backends.tensorrt_build import build_engine
+from reldistill_ros.backends.tensorrt_job import Job
 from reldistill_ros.backends.tensorrt_library import open_library
 from reldistill_ros.core.bundle import load_bundle
 from reldistill_ros.core.errors import InputError
