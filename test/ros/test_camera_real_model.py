@@ -12,6 +12,7 @@ pytest.importorskip('rclpy', reason='rclpy is not installed')
 pytest.importorskip('cv2', reason='the cameras extra is not installed')
 pytest.importorskip('onnxscript', reason='the training extra is not installed')
 
+import torch
 from camera_client import (
     EXTRINSICS,
     HEIGHT,
@@ -37,6 +38,8 @@ from reldistill_ros.core.bundle import load_bundle
 from reldistill_ros.labeller import Labeller
 from reldistill_ros.node.model import BundleSource
 from trainer.export_image import export_image
+from trainer.image_graph import torch_graph
+from trainer.image_networks import ImageNetwork
 
 SETTINGS = ImageEncoderSettings(
     name='colours',
@@ -59,7 +62,9 @@ class Colours(nn.Module):
 def add_encoder(path: Path) -> None:
     embeddings = np.random.default_rng(1).normal(size=(2, 16)).astype(np.float32)
     embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
-    export_image(Colours(), SETTINGS, path, images=[picture()], class_embeddings=embeddings)
+    network = Colours().eval()
+    graph = torch_graph(network, torch.zeros(1, 3, *SETTINGS.input_size))
+    export_image(ImageNetwork(SETTINGS, graph, network, embeddings), path, [picture()])
 
 
 def expected(bundle, points, age):

@@ -12,8 +12,10 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import TensorProto, helper
 from tiny_clip import TINY_TEXT, tiny_clip
+from torch import nn
 
 from reldistill_ros.backends.engine_files import EngineKey, read_engine
 from reldistill_ros.backends.engine_sizes import SweepSizes, engine_sizes, input_shapes
@@ -21,6 +23,7 @@ from reldistill_ros.backends.tables import table_inputs
 from reldistill_ros.backends.tensorrt_build import build_engine
 from reldistill_ros.backends.tensorrt_job import Job
 from reldistill_ros.backends.tensorrt_library import open_library
+from reldistill_ros.cameras.image_encoder import ImageEncoderSettings
 from reldistill_ros.core.bundle import load_bundle
 from reldistill_ros.core.errors import InputError
 from reldistill_ros.core.kernel_maps import build_kernel_maps
@@ -34,10 +37,11 @@ from trainer.check_tensorrt import (
     without_scaling,
 )
 from trainer.export import export
-from trainer.export_image import clip_network, write_image_graph
 from trainer.half_graph import halve_graph
+from trainer.image_graph import torch_graph, with_scaling
 from trainer.onnx_graph import write_onnx
 from trainer.settings import CHECKOUT
+from trainer.teachers.maskclip import maskclip_features
 from trainer.text_graph import causal_tower, write_text_graph
 
 trt = pytest.importorskip('tensorrt_rtx', reason='needs TensorRT: pip install tensorrt-rtx-cu13')
@@ -164,13 +168,36 @@ def test_a_graph_that_scatters_is_reported_with_the_node(library):
         build_engine(library, job)
 
 
+class DenseTower(nn.Module):
+    """Features of the patches of normalised pixels."""
+
+    def __init__(self, visual):
+        super().__init__()
+        self.visual = visual
+
+    def forward(self, pixels):
+        return maskclip_features(self.visual, pixels)
+
+
+def image_settings(clip, size):
+    return ImageEncoderSettings(
+        name='tiny',
+        input_size=size,
+        mean=(0.5, 0.5, 0.5),
+        std=(0.5, 0.5, 0.5),
+        patch_size=8,
+        output='features',
+        channels=clip.embedding_size,
+    )
+
+
 def test_text_and_image_encoders_are_built_in_both_precisions(library, tmp_path):
     clip = tiny_clip(tmp_path, 'tiny-tensorrt', TINY_TEXT)
     text = tmp_path / 'text_encoder.onnx'
     write_text_graph(causal_tower(clip.model), text, context_length=77)
-    network, settings = clip_network(clip, short_side=48, image_size=(90, 160))
-    write_image_graph(network.eval(), settings, tmp_path / 'image.onnx')
-    image = (tmp_path / 'image.onnx').read_bytes()
+    size = (32, 48)
+    tower = torch_graph(DenseTower(clip.model.visual).eval(), torch.zeros(1, 3, *size))
+    image = with_scaling(tower, image_settings(clip, size)).SerializeToString()
     with pytest.raises(InputError, match='Antialiasing is not supported'):
         library.parse(trt.Builder(library.logger), image, 'image.onnx')
     for name, graph, shapes in (
