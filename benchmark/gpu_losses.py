@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from benchmark.gpu_training import NO_CUDA, NO_GPU_EXIT, timed
+from benchmark.gpu_batch import NO_CUDA, NO_GPU_EXIT, timed
 from reldistill_ros.core.errors import InputError, run_command
 from reldistill_ros.core.files import write_json
 from trainer.losses import relational_terms

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from benchmark.gpu_training import NO_CUDA, NO_GPU_EXIT, Voxels, cast_batch, read_batch, timed
+from benchmark.gpu_batch import NO_CUDA, NO_GPU_EXIT, Voxels, cast_batch, read_batch, timed
 from benchmark.sparse_workload import INPUTS, count_pairs
 from reldistill_ros.backends.device_maps import DeviceLevel, DeviceMaps, to_device
 from reldistill_ros.core.errors import InputError, run_command
@@ -58,9 +58,10 @@ def cost(alike: list[Convolution], maps: KernelMaps) -> int:
 def rows_of(layer: Convolution, maps: DeviceMaps) -> Iterator[Row]:
     """Both rows of one kind of layer."""
     from reldistill_ros.backends import triton_maps as ours
+    from reldistill_ros.backends.sorted_tables import find_pairs, sort_table
 
     table, num_in = table_of(layer, maps[layer.level])
-    sorted_table, pairs = ours.sort_table(table, num_in), ours.find_pairs(table, num_in)
+    sorted_table, pairs = sort_table(table, num_in), find_pairs(table, num_in)
     c_in, c_out = layer.c_in, layer.c_out
     x, grad, kernel = (
         torch.randn(shape, device='cuda', dtype=torch.bfloat16)

@@ -78,7 +78,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise InputError(
             'the checkpoint cannot be read without running code of its own',
             where=path,
-            got=str(error).splitlines()[0],
+            got=str(error).partition('\n')[0],
             fix='in the project that wrote it, save model.state_dict() alone',
         ) from error
     if not isinstance(content, dict):

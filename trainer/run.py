@@ -275,7 +275,7 @@ def load_trained(run: Run) -> TrainedRun:
     """Load the last checkpoint and embed the words.
 
     Raises:
-        InputError: the run's teacher knows no words.
+        InputError: the run's teacher knows no words, or the student was not distilled from it.
     """
     encoder = run.build_encoder()
     if encoder is None:
@@ -288,8 +288,16 @@ def load_trained(run: Run) -> TrainedRun:
             fix='train a classifier on labels instead: python -m trainer.few_shot --help',
         )
     student, mean = load_distilled(run)
-    prompts = center(prompt_embeddings(run.vocabulary, encoder), mean)
-    return TrainedRun(run, student, encoder, mean, prompts)
+    prompts = prompt_embeddings(run.vocabulary, encoder)
+    if prompts.shape[1] != len(mean):  # as of a converted checkpoint
+        raise InputError(
+            "the student's embeddings are not in the text space of the run",
+            where=run.checkpoint,
+            expected=f'{prompts.shape[1]} numbers',
+            got=len(mean),
+            fix='distil from it: name its folder as `init` of another run',
+        )
+    return TrainedRun(run, student, encoder, mean, center(prompts, mean))
 
 
 def _find_vocabularies(settings: RunSettings, data_root: Path) -> dict[str, Path]:

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from benchmark import gpu_losses, gpu_training
+from benchmark.gpu_batch import Voxels, read_batch
 from reldistill_ros.core.errors import InputError
 from trainer.settings import CHECKOUT
 
@@ -28,7 +29,7 @@ def random_voxels(num_sweeps=2, count=150, grid=10):
     ]
     sizes = np.array([len(c) for c in coords])
     feats = rng.standard_normal((sizes.sum(), 6), np.float32)
-    return gpu_training.Voxels(feats, np.concatenate(coords), sizes)
+    return Voxels(feats, np.concatenate(coords), sizes)
 
 
 @needs_none
@@ -51,7 +52,7 @@ def test_without_a_gpu_nothing_is_measured():
 def test_a_batch_is_read_as_it_was_written(tmp_path):
     voxels = random_voxels()
     np.savez(tmp_path / 'batch.npz', feats=voxels.feats, coords=voxels.coords, sizes=voxels.sizes)
-    read = gpu_training.read_batch(tmp_path / 'batch.npz')
+    read = read_batch(tmp_path / 'batch.npz')
     assert [level.num_voxels for level in read.maps] == [level.num_voxels for level in voxels.maps]
 
 

@@ -15,6 +15,7 @@ import torch
 from random_student import NUM_FEATURES, make_student
 
 from reldistill_ros.backends.device_maps import to_device
+from reldistill_ros.backends.sorted_tables import find_pairs, sort_table
 from reldistill_ros.backends.torch_maps import PairMaps
 from reldistill_ros.core.kernel_maps import build_kernel_maps, concatenate_maps
 
@@ -144,10 +145,9 @@ def test_a_whole_student_gets_the_values_and_gradients_of_plain_torch(engine):
 
 
 def test_sorted_tables_hold_every_row_once_and_every_offset_that_a_tile_needs():
-    module = importlib.import_module(MODULES[1])
     maps = to_device(build_kernel_maps(random_coords(np.random.default_rng(5), 500, 12)), 'cpu')
     level = maps[0]
-    table = module.sort_table(level.submanifold, level.num_voxels)
+    table = sort_table(level.submanifold, level.num_voxels)
     assert (
         table.order[: level.num_voxels]
         .sort()
@@ -162,9 +162,8 @@ def test_sorted_tables_hold_every_row_once_and_every_offset_that_a_tile_needs():
 
 
 def test_chunks_hold_every_pair_of_an_offset_once_and_in_order():
-    module = importlib.import_module(MODULES[1])
     maps = to_device(build_kernel_maps(random_coords(np.random.default_rng(6), 300, 30)), 'cpu')
-    pairs = module.find_pairs(maps[0].submanifold, maps[0].num_voxels)
+    pairs = find_pairs(maps[0].submanifold, maps[0].num_voxels)
     begin, end, first = pairs.chunks(64)
     for k in range(27):
         held = [

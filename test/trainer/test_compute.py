@@ -218,6 +218,24 @@ def test_a_float16_loss_is_scaled_and_its_scale_resumed():
     assert other.get_scale() == 1024.0
 
 
+def test_gradients_that_overflow_in_float16_move_nothing_and_lower_the_scale(tmp_path):
+    """On a CPU, with the scaler that CUDA would have."""
+    student = small_student()
+    compute = Compute(settings_of(tmp_path), student)
+    compute.scaler = torch.amp.GradScaler('cpu', enabled=True, init_scale=2.0)
+    optimiser = torch.optim.SGD(student.parameters(), lr=1.0)
+    weight = student.head.weight
+    before = weight.detach().clone()
+    compute.backward(weight.sum() * torch.inf, optimiser)
+    assert compute.may_overflow
+    compute.step(optimiser)
+    assert weight.equal(before)
+    assert not compute.may_overflow  # from here on, it is not the scale
+    compute.backward(weight.sum(), optimiser)
+    compute.step(optimiser)
+    torch.testing.assert_close(weight, before - 1)
+
+
 @pytest.mark.parametrize('name', [pytest.param(name, marks=gpu) for name in ON_CUDA])
 @pytest.mark.parametrize('precision', ['float32', 'bfloat16', 'float16'])
 def test_every_backend_trains_on_cuda_as_plain_torch_does_on_the_cpu(tmp_path, name, precision):

@@ -20,7 +20,7 @@ from reldistill_ros.core.settings import StudentSettings
 from reldistill_ros.core.student import Student
 from trainer.checkpoint import load_student, read_embedding_size
 from trainer.convert import convert, find_weights
-from trainer.run import create_run, load_distilled, start_student
+from trainer.run import create_run, load_distilled, load_trained, start_student
 
 NORM = ('weight', 'bias', 'running_mean', 'running_var', 'num_batches_tracked')
 MINKOWSKI_DOWN = ('conv1p1s2', 'conv2p2s2', 'conv3p4s2', 'conv4p8s2')
@@ -281,6 +281,13 @@ def test_other_voxels_are_told(tmp_path, capsys):
     told = capsys.readouterr().out
     assert 'cylindrical voxels' in told
     assert 'voxel_size 0.1, the run has 0.25' in told
+
+
+def test_a_converted_network_is_not_taken_for_one_that_knows_words(tmp_path):
+    run = run_for(tmp_path, 'minkunet18')
+    convert(saved(tmp_path, as_spvnas(random_student('minkunet18'))), run)
+    with pytest.raises(InputError, match='not in the text space'):
+        load_trained(run)
 
 
 def test_distillation_starts_from_another_runs_backbone(tmp_path):
