@@ -97,7 +97,10 @@ def test_a_failed_configure_is_told_and_can_be_tried_again(start, error):
     assert not change(system, 'configure')
     assert state(system) == 'unconfigured'
     assert system.client.spin_until(
-        lambda: str(error) in system.client.diagnostics[-1].status[0].message
+        lambda: (
+            system.client.diagnostics
+            and str(error) in system.client.diagnostics[-1].status[0].message
+        )
     )
     assert system.client.diagnostics[-1].status[0].level == b'\x02'
     system.labeller = good
