@@ -13,7 +13,6 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import label
 
 from reldistill_ros.core.errors import InputError, import_extra
 
@@ -184,7 +183,7 @@ def _around_principal_point(
         return valid
     distances = np.hypot(columns - intrinsics[0, 2], rows - intrinsics[1, 2])
     nearest = int(np.argmin(distances))
-    regions, _ = label(valid)
+    regions, _ = import_extra('scipy.ndimage', 'cameras').label(valid)
     connected: NDArray[np.bool_] = regions == regions[rows[nearest], columns[nearest]]
     return connected
 

@@ -8,9 +8,8 @@ from bisect import bisect_left
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial.transform import Rotation
 
-from reldistill_ros.cameras.transforms import make_transform
+from reldistill_ros.cameras.transforms import make_transform, rotation_type
 
 STILL = 1e-6  # what rounding moves in a pose that is published again and again; metres, radians
 Pose = tuple[float, ...]  # quaternion x y z w and translation in metres
@@ -94,8 +93,9 @@ class Track:
         span = (stamps[after] - stamps[after - 1]).astype(np.float64)
         share = ((stamps_ns - stamps[after - 1]).astype(np.float64) / span)[:, None]
         left, right = poses[after - 1], poses[after]
-        turn = Rotation.from_quat(left[:, :4]).inv() * Rotation.from_quat(right[:, :4])
-        between = Rotation.from_quat(left[:, :4]) * Rotation.from_rotvec(share * turn.as_rotvec())
+        rotation = rotation_type()
+        start, end = rotation.from_quat(left[:, :4]), rotation.from_quat(right[:, :4])
+        between = start * rotation.from_rotvec(share * (start.inv() * end).as_rotvec())
         translation = (1.0 - share) * left[:, 4:] + share * right[:, 4:]
         return _matrices(np.concatenate([between.as_quat(), translation], axis=1))
 
@@ -119,5 +119,5 @@ def _are_same(poses: NDArray[np.float64]) -> bool:
 
 def _matrices(poses: NDArray[np.float64]) -> NDArray[np.float64]:
     """(T, 4, 4) of (T, 7) quaternions x y z w and translations."""
-    rotations = Rotation.from_quat(poses[:, :4]).as_matrix()
+    rotations = rotation_type().from_quat(poses[:, :4]).as_matrix()
     return np.stack([make_transform(r, t) for r, t in zip(rotations, poses[:, 4:])])

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial.transform import Rotation
+
+from reldistill_ros.core.errors import import_extra
 
 
 def make_transform(
@@ -25,7 +26,7 @@ def from_quaternion(
     xyzw: Sequence[float] | NDArray[np.float64], translation: Sequence[float] | NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """(4, 4) float64 of a quaternion x y z w and a translation in metres."""
-    return make_transform(Rotation.from_quat(xyzw).as_matrix(), translation)
+    return make_transform(rotation_type().from_quat(xyzw).as_matrix(), translation)
 
 
 def from_wxyz(pose: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -49,5 +50,10 @@ def apply(
 
 def to_pose(transform: NDArray[np.float64]) -> tuple[float, ...]:
     """Quaternion x y z w and translation of a rigid transform: the opposite of `from_quaternion`."""
-    quaternion = Rotation.from_matrix(transform[:3, :3]).as_quat()
+    quaternion = rotation_type().from_matrix(transform[:3, :3]).as_quat()
     return (*map(float, quaternion), *map(float, transform[:3, 3]))
+
+
+def rotation_type() -> Any:
+    """SciPy's `Rotation`, which only those need who have cameras or move."""
+    return import_extra('scipy.spatial.transform', 'cameras').Rotation

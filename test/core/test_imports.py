@@ -59,3 +59,10 @@ def test_the_node_needs_no_torch_and_no_trainer():
     loaded = modules_after('import reldistill_ros.segment_node')
     assert 'rclpy' in loaded
     assert not loaded & {'torch', 'trainer'}
+
+
+def test_the_node_starts_without_any_optional_package():
+    pytest.importorskip('rclpy', reason='needs the ROS 2 wheels')
+    optional = ('cv2', 'PIL', 'scipy', 'tokenizers', 'ftfy', 'matplotlib', 'jinja2', 'rosbags')
+    absent = f'sys.modules.update(dict.fromkeys({optional}))'  # None: importing it fails
+    assert 'rclpy' in modules_after(f'{absent}; import reldistill_ros.segment_node')
