@@ -141,9 +141,8 @@ class CameraSystem:
             'topic': source.topic if source else '',
             'refused_transforms': str(self.frames.refused),
         }
-        return Report(
-            findings, 'looking' if source else 'inactive', values, f'camera {camera.name}'
-        )
+        otherwise = 'looking' if source else 'inactive'
+        return Report(findings, otherwise, values, f'camera {camera.name}', camera.name)
 
 
 class ActiveCameras:

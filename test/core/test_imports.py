@@ -23,6 +23,8 @@ WITHOUT_ROS = (
     'cameras.ensemble',
     'cameras.image_encodings',
     'cameras.lens',
+    'cameras.live_frames',
+    'cameras.overlay',
     'cameras.visibility',
     'replay.replay',
     'words.words',
@@ -59,3 +61,9 @@ def test_the_node_needs_no_torch_and_no_trainer():
     loaded = modules_after('import reldistill_ros.segment_node')
     assert 'rclpy' in loaded
     assert not loaded & {'torch', 'trainer'}
+
+
+def test_the_node_without_cameras_needs_nothing_of_their_extra():
+    pytest.importorskip('rclpy', reason='needs the ROS 2 wheels')
+    without = 'sys.modules.update(cv2=None, PIL=None, scipy=None)'
+    assert 'rclpy' in modules_after(f'{without}; import reldistill_ros.segment_node')
