@@ -1,5 +1,10 @@
 # Copyright 2026 The reldistill authors. SPDX-License-Identifier: Apache-2.0
-"""Coordinate frames while the robot runs: a `TfTree` of the last seconds; from any thread."""
+"""Coordinate frames while the robot runs: a `TfTree` of the last seconds; from any thread.
+
+Not tf2's buffer: this is what bags are read with, so that a robot sees what its training saw, and
+it needs no more than the messages. It differs from tf2 where sensors are published on /tf: a frame
+that never moves has its pose at all times for some seconds, and need not be extrapolated.
+"""
 
 from __future__ import annotations
 

@@ -6,24 +6,17 @@ from __future__ import annotations
 import threading
 from collections import deque
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from reldistill_ros.cameras.camera_model import CameraModel
-from reldistill_ros.cameras.opinions import PixelOpinions
+from reldistill_ros.cameras.opinions import Encoded
 from reldistill_ros.cameras.visibility import PinholeCamera
 
 KEPT = 4  # images of each camera: a sweep that waits for its turn may still belong to an older one
 NANO = 1_000_000_000
-
-
-class Encoded(Protocol):
-    """What the node asks of `reldistill_ros.cameras.image_encoder.EncodedImage`."""
-
-    def opinions(self, prompts: NDArray[np.float32]) -> PixelOpinions:
-        """Opinions in terms of prompts (M, C); kept while the array is the same one."""
 
 
 @dataclass(eq=False)

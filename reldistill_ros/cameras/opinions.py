@@ -36,6 +36,13 @@ class PixelOpinions(Protocol):
         """Opinions at pixels (P, 2) inside the image; the centre of the top left is (0, 0)."""
 
 
+class Encoded(Protocol):
+    """One encoded image, to be compared with any words."""
+
+    def opinions(self, prompts: NDArray[np.float32]) -> PixelOpinions:
+        """Opinions in terms of prompts (M, C); kept while the array is the same one."""
+
+
 @dataclass(frozen=True, eq=False)
 class ClassOpinions:
     """Class maps: an opinion is that of the nearest cell.

@@ -20,10 +20,9 @@ from reldistill_ros.cameras.live_frames import (
 from reldistill_ros.cameras.looks import Look
 from reldistill_ros.cameras.visibility import PairingSettings, Pairs, find_visible
 from reldistill_ros.core.errors import InputError
-from reldistill_ros.core.zero_shot import Labels
 from reldistill_ros.node.attempt import attempt
 from reldistill_ros.node.camera import Camera
-from reldistill_ros.node.model import LabelledSweep
+from reldistill_ros.node.model import FusedSweep, LabelledSweep
 from reldistill_ros.node.vision import Vision
 
 PAIRING = PairingSettings()
@@ -40,21 +39,6 @@ class LeftOutError(InputError):
     def __init__(self, kind: str, what: str) -> None:
         super().__init__(what)
         self.kind = kind
-
-
-@dataclass(frozen=True, eq=False)
-class FusedSweep:
-    """Labels, and the words that they are classes of.
-
-    Attributes:
-        labels: of the points.
-        words: whose classes they are.
-        cameras: what came of each camera, for the log of the sweeps.
-    """
-
-    labels: Labels
-    words: Any
-    cameras: str
 
 
 @dataclass(frozen=True)
@@ -119,7 +103,7 @@ class CameraFusion:
             sweep: the student's labels, and their words.
         """
         if not self._vision.encoder.is_open:
-            return FusedSweep(sweep.labels, sweep.words, '')
+            return FusedSweep(sweep.labels, sweep.words)
         views = {}
         told = []
         for camera in self._cameras:

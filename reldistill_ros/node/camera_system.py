@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 from reldistill_ros.cameras.extrinsics import read_extrinsics
 from reldistill_ros.cameras.live_frames import Instant, LiveFrames
 from reldistill_ros.node.camera import Camera
-from reldistill_ros.node.camera_fusion import CameraFusion, FusedSweep, Geometry
+from reldistill_ros.node.camera_fusion import CameraFusion, Geometry
 from reldistill_ros.node.camera_settings import CameraSettings
 from reldistill_ros.node.camera_topics import CameraInputs, OverlayPublishers
 from reldistill_ros.node.diagnostics import Finding
 from reldistill_ros.node.diagnostics_publisher import Report, input_state
 from reldistill_ros.node.fair_worker import FairWorker
 from reldistill_ros.node.image_work import ImageWork, Shown
-from reldistill_ros.node.model import LabelledSweep
+from reldistill_ros.node.model import FusedSweep, LabelledSweep
 from reldistill_ros.node.parameters import NodeSettings
 from reldistill_ros.node.stamps import stamp_ns_of
 from reldistill_ros.node.vision import Vision
@@ -141,9 +141,8 @@ class CameraSystem:
             'topic': source.topic if source else '',
             'refused_transforms': str(self.frames.refused),
         }
-        return Report(
-            findings, 'looking' if source else 'inactive', values, f'camera {camera.name}'
-        )
+        otherwise = 'looking' if source else 'inactive'
+        return Report(findings, otherwise, values, f'camera {camera.name}', camera.name)
 
 
 class ActiveCameras:

@@ -23,12 +23,14 @@ class Report:
         otherwise: the message where there is nothing.
         values: what to show in any case.
         part: of the node that it is about.
+        hardware: what that is, empty for the node itself.
     """
 
     findings: Sequence[Finding]
     otherwise: str
     values: dict[str, str]
     part: str = 'segmentation'
+    hardware: str = ''
 
 
 class DiagnosticsPublisher:
@@ -60,7 +62,7 @@ class DiagnosticsPublisher:
             level=bytes([level]),
             name=f'{self._node.get_name()}: {report.part}',
             message=message,
-            hardware_id=self._node.get_fully_qualified_name(),
+            hardware_id=report.hardware or self._node.get_fully_qualified_name(),
             values=[KeyValue(key=key, value=value) for key, value in report.values.items()],
         )
 

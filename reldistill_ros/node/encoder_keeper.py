@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from reldistill_ros.cameras.looks import Encoded
+from reldistill_ros.cameras.opinions import Encoded
 from reldistill_ros.node.attempt import attempt
 from reldistill_ros.node.model import ImageEncoder
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -36,6 +37,21 @@ class LabelledSweep(Protocol):
 
     @property
     def words(self) -> Any: ...
+
+
+@dataclass(frozen=True, eq=False)
+class FusedSweep:
+    """Labels, and the words that they are classes of.
+
+    Attributes:
+        labels: of the points.
+        words: whose classes they are.
+        cameras: what came of each camera, for the log of the sweeps; empty where none was asked.
+    """
+
+    labels: Labels
+    words: Any
+    cameras: str = ''
 
 
 class Labeller(Protocol):

@@ -19,7 +19,7 @@ from reldistill_ros.node.attempt import attempt
 from reldistill_ros.node.diagnostics import StageTimes, Statistics
 from reldistill_ros.node.engine import Engine
 from reldistill_ros.node.inference import Inference, IsCurrent
-from reldistill_ros.node.model import LabelledSweep
+from reldistill_ros.node.model import FusedSweep, LabelledSweep
 from reldistill_ros.node.parameters import NodeSettings
 from reldistill_ros.node.stamps import StampChecker, is_too_old, stamp_ns_of
 from reldistill_ros.point_cloud import read_points
@@ -42,10 +42,10 @@ class Sweep:
 class Eyes(Protocol):
     """What the node asks of its cameras."""
 
-    def fuse(self, cloud: Any, points: NDArray[np.float32], sweep: LabelledSweep) -> Any:
-        """Their opinions in the labels, without waiting: a `FusedSweep`."""
+    def fuse(self, cloud: Any, points: NDArray[np.float32], sweep: LabelledSweep) -> FusedSweep:
+        """Their opinions in the labels, without waiting."""
 
-    def show(self, cloud: Any, points: NDArray[np.float32], sweep: Any) -> None:
+    def show(self, cloud: Any, points: NDArray[np.float32], sweep: FusedSweep) -> None:
         """Hand over a fused sweep that was published."""
 
 
@@ -165,12 +165,11 @@ class SweepLabelling:
         if not is_current():
             return
         self._engine.succeeded()
-        cameras = ''
+        fused = FusedSweep(labelled.labels, labelled.words)
         if self._eyes is not None:
-            labelled = fused = self._eyes.fuse(sweep.cloud, points, labelled)
-            cameras = fused.cameras
+            fused = self._eyes.fuse(sweep.cloud, points, labelled)
         seen = time.monotonic()
-        self._outputs.publish(sweep.cloud, points, labelled)
+        self._outputs.publish(sweep.cloud, points, fused)
         if self._eyes is not None:
             self._eyes.show(sweep.cloud, points, fused)
         published = time.monotonic()
@@ -181,7 +180,7 @@ class SweepLabelling:
             output=published - seen,
             fusion=seen - done,
         )
-        self._log.labelled(sweep.cloud, times, labelled.words.revision, cameras)
+        self._log.labelled(sweep.cloud, times, fused.words.revision, fused.cameras)
 
 
 def is_odd_frame(frame_id: str) -> bool:

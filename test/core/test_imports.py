@@ -23,6 +23,8 @@ WITHOUT_ROS = (
     'cameras.ensemble',
     'cameras.image_encodings',
     'cameras.lens',
+    'cameras.live_frames',
+    'cameras.overlay',
     'cameras.visibility',
     'replay.replay',
     'words.words',
