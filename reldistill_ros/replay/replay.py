@@ -21,7 +21,7 @@ from typing import Any, get_args
 
 from reldistill_ros.backends.backend import BackendName
 from reldistill_ros.bags.bag import Bag, open_bag
-from reldistill_ros.core.errors import InputError, run_command
+from reldistill_ros.core.errors import InputError, import_extra, run_command
 from reldistill_ros.core.files import write_json
 from reldistill_ros.labeller import Labeller
 from reldistill_ros.node.attempt import attempt
@@ -82,6 +82,8 @@ def camera_line(summary: Mapping[str, Any]) -> str:
 
 def replay(options: argparse.Namespace, bag: Bag) -> tuple[dict[str, Any], list[Finding]]:
     """Play, score, write; returns what was written to `replay.json`, and what was required."""
+    for package in ('matplotlib', 'jinja2'):  # of the report: now, and not when all is played
+        import_extra(package, 'replay')
     labeller, backend = open_labeller(options)
     judge = open_judge(options, bag, labeller)
     judge.check_keys(options.requirements, live=not options.offline)
