@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import math
 import sys
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -21,9 +22,16 @@ from reldistill_ros.backends.fused_maps import fastest_maps
 from reldistill_ros.core.errors import InputError, run_command
 from reldistill_ros.core.student import Student
 from trainer.batches import Batch, TrainingSweeps, load_batches, steps_per_epoch
-from trainer.checkpoint import Progress, load_optimiser, load_student, save_checkpoint
+from trainer.checkpoint import (
+    Progress,
+    load_optimiser,
+    load_student,
+    read_progress,
+    save_checkpoint,
+)
 from trainer.collapse import CollapseGuard
 from trainer.datasets.open import tell_what_is_read
+from trainer.datasets.sample import Dataset
 from trainer.gather import gather_pairs
 from trainer.losses import (
     anchor_weights,
@@ -72,17 +80,20 @@ def distill(run: Run, resume: bool, stop: StopRequest, allow_missing: int = 0) -
     settings = run.settings
     torch.set_num_threads(settings.threads)
     device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
-    encoder = run.build_encoder()
-    teacher = run.build_teacher(encoder)
     datasets = run.open_training()
+    sweeps = TrainingSweeps(datasets, settings, find_superpixels(run))
+    per_epoch = steps_per_epoch(len(sweeps), settings.batch_size)
+    total = settings.epochs * per_epoch
+    if resume and is_finished(run, datasets, total):
+        print(f'already finished: {run.folder} has done all of its {total} steps')
+        return
     missing = MissingSweeps(allow_missing, run.folder)
     for dataset in datasets:
         check_projects(missing.read(dataset, sweeps_to_check(dataset)), settings.pairing)
-    sweeps = TrainingSweeps(datasets, settings, find_superpixels(run))
+    encoder = run.build_encoder()  # the slow part, when all else is known to be there
+    teacher = run.build_teacher(encoder)
     student = run.new_student(teacher.embedding_size).to(device).train()
     optimiser = make_optimiser(student, settings.optimiser)
-    per_epoch = steps_per_epoch(len(sweeps), settings.batch_size)
-    total = settings.epochs * per_epoch
     fingerprint = run.fingerprint(datasets, encoder, teacher)
     if resume:
         mean, progress = restore(run.checkpoint, student, optimiser, fingerprint)
@@ -223,14 +234,35 @@ def restore(
     """
     mean = load_student(path, student).numpy()
     progress = load_optimiser(path, optimiser)
-    changed = differing_keys(progress.fingerprint, fingerprint)
+    check_unchanged(path, progress, fingerprint)
+    return mean, progress
+
+
+def is_finished(run: Run, datasets: Sequence[Dataset], total: int) -> bool:
+    """Whether the checkpoint is that of the last step; looks at no weights.
+
+    Raises:
+        InputError: settings or data have changed since.
+    """
+    progress = read_progress(run.checkpoint)
+    check_unchanged(run.checkpoint, progress, run.data_fingerprint(datasets))
+    return progress.step == total
+
+
+def check_unchanged(path: Path, progress: Progress, fingerprint: dict[str, str]) -> None:
+    """Refuse to go on with other parts than those that a checkpoint was trained with.
+
+    Raises:
+        InputError: names the parts.
+    """
+    kept = {part: progress.fingerprint.get(part) for part in fingerprint}
+    changed = differing_keys(kept, fingerprint)
     if changed:
         raise InputError(
             f'the checkpoint was trained with other {", ".join(changed)}',
             where=path,
             fix='undo the change, or start anew with another --out',
         )
-    return mean, progress
 
 
 def main() -> None:
