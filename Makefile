@@ -8,7 +8,7 @@ PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.13 python3.10; 
 BIN := $(VENV)/bin
 
 
-.PHONY: demo test lint setup clean
+.PHONY: demo test lint setup clean gpu-check
 
 demo: setup
 	$(BIN)/python -m trainer.demo --out runs/demo $(if $(filter 1,$(ROS)),,--no-ros)
@@ -20,6 +20,10 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# whatever Python there is, prepared or not: it says what is missing and runs the rest
+gpu-check:
+	@$(or $(wildcard $(BIN)/python),$(PYTHON)) -m benchmark.gpu_check --json gpu_check.json $(GPU_CHECK)
 
 setup: $(VENV)/.installed $(if $(filter 1,$(ROS)),$(VENV)/.ros)
 

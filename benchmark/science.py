@@ -15,7 +15,7 @@ from typing import Any
 
 from reldistill_ros.core.errors import run_command
 from reldistill_ros.core.files import write_json
-from trainer.compare_table import NOTHING, markdown_table
+from trainer.compare.table import NOTHING, markdown_table
 
 JOINED = ('rows', 'structure', 'significance', 'correlations')
 

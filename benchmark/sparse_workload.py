@@ -93,7 +93,7 @@ def count_flops(network: str, maps: KernelMaps) -> dict[str, float]:
     input features. Of the labeller the network alone is counted.
     """
     layers = backbone_convolutions(network, INPUTS.num_features)
-    flops = [2.0 * _count_pairs(layer, maps) * layer.c_in * layer.c_out for layer in layers]
+    flops = [2.0 * count_pairs(layer, maps) * layer.c_in * layer.c_out for layer in layers]
     forward = sum(flops)
     return {
         'forward': forward,
@@ -102,7 +102,7 @@ def count_flops(network: str, maps: KernelMaps) -> dict[str, float]:
     }
 
 
-def _count_pairs(layer: Convolution, maps: KernelMaps) -> int:
+def count_pairs(layer: Convolution, maps: KernelMaps) -> int:
     """Pairs of an input and an output voxel that the layer multiplies."""
     level = maps[layer.level]
     if layer.kind == 'submanifold':

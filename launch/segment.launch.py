@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import yaml
 from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
@@ -19,9 +20,10 @@ CONFIG = Path(__file__).resolve().parents[1] / 'config'
 PRESETS = sorted(path.stem for path in (CONFIG / 'topics').glob('*.yaml'))
 DDS_PROFILES = {'shm': 'fastdds_large_data.xml', 'udp': 'fastdds_udp_subscriber.xml'}
 BOOL = ('true', 'false')
+CAMERA_TOPICS = ('image', 'camera_info')
 OUTPUTS = ('segmentation', 'visualization', 'filtered', 'labels')
 NODE = 'segment_node'
-NO_PRESET = 'none'
+NONE = 'none'
 AS_IN_FILE = 'as_in_params_file'
 RESPAWN_DELAY = 1.0  # seconds
 
@@ -30,14 +32,19 @@ ARGUMENTS: dict[str, tuple[str | None, tuple[str, ...] | None, str]] = {
     'bundle': (None, None, 'folder of the model bundle'),
     'backend': (
         AS_IN_FILE,
-        (AS_IN_FILE, 'auto', 'fused', 'onnx', 'torch'),
+        (AS_IN_FILE, 'auto', 'tensorrt', 'fused', 'onnx', 'torch'),
         'engine; auto: the fastest that can be opened',
     ),
     'params_file': (str(CONFIG / 'segment.yaml'), None, 'parameters of the node'),
     'topics_preset': (
-        NO_PRESET,
-        (NO_PRESET, *PRESETS),
+        NONE,
+        (NONE, *PRESETS),
         'whose topic of clouds to listen to, one of config/topics',
+    ),
+    'cameras': (
+        NONE,
+        (NONE, 'preset'),
+        'preset: those of topics_preset, with their topics; none: those of params_file',
     ),
     'input/pointcloud': (
         '',
@@ -112,13 +119,15 @@ def _segment_node(context: LaunchContext) -> Node:
         remappings=[
             ('~/input/pointcloud', _input_topic(value)),
             *((f'~/output/pointcloud/{name}', value(f'output/{name}')) for name in OUTPUTS),
+            *_camera_remappings(value),
         ],
         arguments=['--ros-args', '--log-level', value('log_level'), *enclave],
     )
 
 
-def _parameters(value: Callable[[str], str]) -> dict[str, ParameterValue | bool]:
+def _parameters(value: Callable[[str], str]) -> dict[str, Any]:
     """What the arguments say; it goes before what the file says."""
+    node = _node_preset(value)
     texts = {'bundle': value('bundle'), 'backend': value('backend')}
     truths = {name: value(name) for name in ('use_sim_time', 'autostart', 'build_only')}
     return {
@@ -129,16 +138,47 @@ def _parameters(value: Callable[[str], str]) -> dict[str, ParameterValue | bool]
             if text != AS_IN_FILE
         },
         **{name: text == 'true' for name, text in truths.items() if text != AS_IN_FILE},
+        **({'cameras': [*node['cameras']]} if node else {}),
+        **({'fixed_frame': node['fixed_frame']} if 'fixed_frame' in node else {}),
+        **{
+            f'camera.{name}.{key}': setting
+            for name, camera in node.get('cameras', {}).items()
+            for key, setting in camera.items()
+            if key not in CAMERA_TOPICS
+        },
     }
+
+
+def _camera_remappings(value: Callable[[str], str]) -> list[tuple[str, str]]:
+    """The topics of the preset's cameras."""
+    cameras = _node_preset(value).get('cameras', {})
+    return [
+        (f'~/input/{name}/{topic}', camera[topic])
+        for name, camera in cameras.items()
+        for topic in CAMERA_TOPICS
+    ]
+
+
+def _node_preset(value: Callable[[str], str]) -> dict[str, Any]:
+    """What the preset says of cameras, empty where that is not asked for or it says nothing."""
+    if value('cameras') == NONE or value('topics_preset') == NONE:
+        return {}
+    found: dict[str, Any] = _read_preset(value('topics_preset')).get('node', {})
+    return found
+
+
+def _read_preset(name: str) -> dict[str, Any]:
+    text = (CONFIG / 'topics' / f'{name}.yaml').read_text(encoding='utf-8')
+    values: dict[str, Any] = yaml.safe_load(text)
+    return values
 
 
 def _input_topic(value: Callable[[str], str]) -> str:
     """The topic that was named, or that of the preset."""
     named, preset = value('input/pointcloud'), value('topics_preset')
-    if named or preset == NO_PRESET:
+    if named or preset == NONE:
         return named or '/lidar/points'
-    text = (CONFIG / 'topics' / f'{preset}.yaml').read_text(encoding='utf-8')
-    return str(yaml.safe_load(text)['lidar_topics'][0])
+    return str(_read_preset(preset)['lidar_topics'][0])
 
 
 def _rviz(context: LaunchContext) -> Node:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from reldistill_ros.backends.backend import Backend, Precision, open_backend
 from reldistill_ros.backends.fused_linear import FusedLinear
-from reldistill_ros.core.bundle import load_bundle
+from reldistill_ros.core.bundle import Bundle, load_bundle
 from reldistill_ros.core.errors import InputError
 from reldistill_ros.core.kernel_maps import build_kernel_maps
 from reldistill_ros.core.settings import InputSettings, VoxelSettings
@@ -90,17 +90,23 @@ class Labeller:
     @classmethod
     def from_bundle(
         cls,
-        path: Path,
+        path: Path | Bundle,
         backend: str = 'fused',
         num_threads: int = 2,
         precision: Precision = 'float32',
     ) -> Labeller:
         """Open a bundle in one of the engines, see `open_backend`.
 
+        Args:
+            path: its folder, or the bundle where it is open already.
+            backend: name of the engine.
+            num_threads: of the engine.
+            precision: of backend fused.
+
         Raises:
             InputError: the bundle or the engine cannot be had; says why.
         """
-        bundle = load_bundle(Path(path))
+        bundle = path if isinstance(path, Bundle) else load_bundle(Path(path))
         manifest = bundle.manifest
         # a student that does not see the intensity takes any scale of it
         sees_intensity = 'intensity' in manifest.inputs.features

@@ -20,10 +20,11 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 
 from reldistill_ros.core.errors import InputError, run_command
 from reldistill_ros.node.attempt import attempt_in_thread
+from reldistill_ros.node.camera_settings import declare_cameras
 from reldistill_ros.node.diagnostics import Statistics
 from reldistill_ros.node.diagnostics_publisher import DiagnosticsPublisher, Report, input_state
 from reldistill_ros.node.loading import load_model
-from reldistill_ros.node.model import MakeEncoder, MakeLabeller, load_encoder, load_labeller
+from reldistill_ros.node.model import BundleSource, OpenSource
 from reldistill_ros.node.parameters import DYNAMIC, check_changes, declare_settings, dropped_stamps
 from reldistill_ros.node.parts import Active, Configured
 from reldistill_ros.node.report import NodeState, report_of
@@ -40,31 +41,27 @@ class SegmentNode(LifecycleNode):
     """Labels every point of the clouds on `~/input/pointcloud`.
 
     Args:
-        make_labeller: opens the bundle that the parameters name.
-        make_encoder: opens its text encoder.
+        open_source: opens the bundle that the parameters name.
 
     Raises:
         InputError: a parameter is wrong.
     """
 
-    def __init__(
-        self,
-        make_labeller: MakeLabeller = load_labeller,
-        make_encoder: MakeEncoder = load_encoder,
-    ) -> None:
+    def __init__(self, open_source: OpenSource = BundleSource) -> None:
         with told_to_the_user('ROS does not take a parameter', fix="write [''] for an empty list"):
             # ROS declares what it is given, and `declare_settings` sees what it does not know
             super().__init__('segment_node', automatically_declare_parameters_from_overrides=True)
         self.settings = declare_settings(self)
+        self._cameras = declare_cameras(self, self.settings.cameras)
         self.error: Exception | None = None  # why it could not be configured
-        self._make_labeller, self._make_encoder = make_labeller, make_encoder
+        self._open_source = open_source
         self._statistics = Statistics()
         self._stamps = StampChecker(dropped_stamps(self.settings))
         self._configured: Configured | None = None
         self._active: Active | None = None
         self._ended = True  # no thread was left behind
         with told_to_the_user('ROS cannot create the topics'):
-            self._diagnostics = DiagnosticsPublisher(self, self._report)
+            self._diagnostics = DiagnosticsPublisher(self, self._reports)
         self.add_on_set_parameters_callback(self._on_set)
         self.add_post_set_parameters_callback(self._on_changed)
         self.create_service(
@@ -80,13 +77,13 @@ class SegmentNode(LifecycleNode):
             self.settings.diagnostics_period, self._diagnostics.publish, clock=steady
         )
         self.create_timer(WATCH_PERIOD, self._watch, clock=steady)
-        self._jumps = watch_time(self, self._stamps.forget)
+        self._jumps = watch_time(self, self._on_jump)
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load and warm up the model, and create the topics of its answers."""
         ended, self._ended = self._ended, False  # a signal leaves the thread behind
         outcome = attempt_in_thread(
-            lambda: load_model(self.settings, self._make_labeller, self._make_encoder),
+            lambda: load_model(self.settings, self._open_source),
             keep_waiting=self.context.ok,
         )
         if outcome is None:
@@ -101,6 +98,7 @@ class SegmentNode(LifecycleNode):
                 outcome.value,
                 self.settings,
                 statistics=self._statistics,
+                cameras=self._cameras,
             )
         except InputError as error:
             self.error = error
@@ -208,6 +206,12 @@ class SegmentNode(LifecycleNode):
             response.result = await self._configured.words.change(request.parameters)
         return response
 
+    def _on_jump(self) -> None:
+        """Executor: time has jumped back."""
+        self._stamps.forget()
+        if self._configured is not None and self._configured.cameras is not None:
+            self._configured.cameras.forget()
+
     def _watch(self) -> None:
         """Executor, now and then: what broke is tried again, and what hangs is given up."""
         if self._configured is None:
@@ -216,9 +220,10 @@ class SegmentNode(LifecycleNode):
         if self._active is not None:
             self._active.give_up_if_stuck()
 
-    def _report(self) -> Report:
-        """Executor: the node as it is now."""
+    def _reports(self) -> list[Report]:
+        """Executor: the node and its cameras as they are now."""
         configured, active = self._configured, self._active
+        cameras = configured.cameras if configured else None
         timeout = self.settings.input_timeout
         state = NodeState(
             lifecycle='active' if active else 'inactive' if configured else 'unconfigured',
@@ -231,16 +236,19 @@ class SegmentNode(LifecycleNode):
                 'precision': self.settings.precision,
                 'bundle_revision': configured.model.revision if configured else '',
                 'time_jumps': str(self._stamps.jumps),
+                'ensemble': cameras.ensemble if cameras else '',
             },
+            findings=cameras.findings() if cameras else (),
         )
-        return report_of(state, self._statistics)
+        reports = [report_of(state, self._statistics)]
+        if cameras is not None:
+            reports += cameras.reports(active.cameras if active else None)
+        return reports
 
 
-def main(
-    make_labeller: MakeLabeller = load_labeller, make_encoder: MakeEncoder = load_encoder
-) -> None:
+def main(open_source: OpenSource = BundleSource) -> None:
     """Run the node; SIGINT and SIGTERM end it with exit code 0."""
-    run_node(lambda: SegmentNode(make_labeller, make_encoder))
+    run_node(lambda: SegmentNode(open_source))
 
 
 def command() -> None:

@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import signal
+import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -13,17 +15,25 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
-from reldistill_ros.core.kernel_maps import KernelMaps, build_kernel_maps, concatenate_maps
+from reldistill_ros.core.errors import InputError
+from reldistill_ros.core.kernel_maps import (
+    KernelMaps,
+    build_kernel_maps,
+    concatenate_maps,
+    coordinates_only,
+)
 from reldistill_ros.core.voxels import voxelise
 from trainer.augment import augment_image, augment_points
 from trainer.datasets.sample import CameraImage, Dataset, Sample
+from trainer.distributed import num_processes, own_share
 from trainer.missing import READ_ERRORS, Unreadable
 from trainer.pairing import pair_points
 from trainer.settings import RunSettings
 from trainer.superpixels import MOST_SEGMENTS, Superpixels, segments_at
 
 Draw = tuple[int, int]  # epoch and index of a sweep
-NO_ROWS = np.zeros(0, np.int64)
+PR_SET_PDEATHSIG = 1  # see prctl(2)
+NO_ROWS, NO_COORDS = np.zeros(0, np.int64), np.zeros((0, 3), np.int32)
 
 
 @dataclass(frozen=True)
@@ -40,6 +50,7 @@ class Batch:
         segments: (P,) int64 superpixel of each pair, no id in two images; None where the pairs
             were prepared without.
         unreadable: sweeps that the batch lacks because they cannot be read.
+        sizes: (B,) voxels of each sweep.
     """
 
     sample_ids: tuple[str, ...]
@@ -50,6 +61,7 @@ class Batch:
     voxel_rows: NDArray[np.int64]
     segments: NDArray[np.int64] | None = None
     unreadable: tuple[Unreadable, ...] = ()
+    sizes: tuple[int, ...] = ()
 
 
 class TrainingSweeps(TorchDataset[Batch]):
@@ -59,6 +71,9 @@ class TrainingSweeps(TorchDataset[Batch]):
     drive counts about the same. A draw depends on seed, epoch and index alone, so a resumed run
     sees what an uninterrupted one would, whatever the number of workers. A sweep that cannot be
     read gives an empty batch that says so: what it means, the training process decides.
+
+    Voxels are found in numba here, in the workers: it takes half a millisecond a sweep. Kernel maps
+    are more than 20 times as large as coordinates: without `tables` the GPU builds them itself.
     """
 
     def __init__(
@@ -66,8 +81,11 @@ class TrainingSweeps(TorchDataset[Batch]):
         datasets: Sequence[Dataset],
         settings: RunSettings,
         superpixels: Superpixels | None = None,
+        *,
+        tables: bool = True,
     ) -> None:
         self._datasets = datasets
+        self._tables = tables
         self._settings = settings
         self._superpixels = superpixels
         longest = max(len(dataset) for dataset in datasets)
@@ -93,8 +111,9 @@ class TrainingSweeps(TorchDataset[Batch]):
             sample = self.sample(index)
         except READ_ERRORS as error:
             dataset, position = self._index[index]
-            return empty_batch([Unreadable(self._datasets[dataset].sample_ids[position], error)])
-        return prepare_sweep(sample, self._settings, rng, self._superpixels)
+            sweep = Unreadable(self._datasets[dataset].sample_ids[position], error)
+            return empty_batch(sweep, self._settings.inputs.num_features)
+        return prepare_sweep(sample, self._settings, rng, self._superpixels, tables=self._tables)
 
 
 def prepare_sweep(
@@ -102,10 +121,13 @@ def prepare_sweep(
     settings: RunSettings,
     rng: np.random.Generator,
     superpixels: Superpixels | None = None,
+    *,
+    tables: bool = True,
 ) -> Batch:
     """Pair, augment and voxelise a sweep, and draw its share of the batch's candidates.
 
-    With superpixels, which are found in the images as they were, all pairs are kept.
+    With superpixels, which are found in the images as they were, all pairs are kept. Without
+    `tables` the kernel maps hold the coordinates alone.
     """
     points, kept = augment_points(sample.points, settings.augment, rng)
     points[~kept] = np.nan  # keeps the order, which the pairs refer to
@@ -130,11 +152,12 @@ def prepare_sweep(
     return Batch(
         (sample.sample_id,),
         voxels.feats,
-        build_kernel_maps(voxels.coords),
+        build_kernel_maps(voxels.coords) if tables else coordinates_only(voxels.coords),
         tuple(images),
         tuple(p[c] for p, c in zip(pixels, chosen)),
         np.concatenate([NO_ROWS, *(r[c] for r, c in zip(rows, chosen))]),
         None if superpixels is None else np.concatenate([NO_ROWS, *segments]),
+        sizes=(len(voxels.coords),),
     )
 
 
@@ -151,17 +174,19 @@ def _draw_pairs(
     return [chosen[(chosen >= a) & (chosen < b)] - a for a, b in pairwise(starts)]
 
 
-def empty_batch(unreadable: Sequence[Unreadable]) -> Batch:
-    """A batch of sweeps none of which can be read."""
-    return Batch((), np.zeros((0, 0), np.float32), (), (), (), NO_ROWS, None, tuple(unreadable))
+def empty_batch(sweep: Unreadable, num_features: int) -> Batch:
+    """A batch of a sweep that cannot be read: no voxels, which a network may yet be asked for."""
+    feats, maps = np.zeros((0, num_features), np.float32), build_kernel_maps(NO_COORDS)
+    return Batch((), feats, maps, (), (), NO_ROWS, None, (sweep,))
 
 
 def collate(sweeps: Sequence[Batch]) -> Batch:
     """Stack sweeps into a batch."""
     unreadable = tuple(entry for sweep in sweeps for entry in sweep.unreadable)
-    sweeps = [sweep for sweep in sweeps if sweep.sample_ids]
-    if not sweeps:
-        return empty_batch(unreadable)
+    read = [sweep for sweep in sweeps if sweep.sample_ids]
+    if not read:
+        return replace(sweeps[0], unreadable=unreadable)
+    sweeps = read
     starts = np.cumsum([0, *(len(sweep.feats) for sweep in sweeps)])
     return Batch(
         tuple(name for sweep in sweeps for name in sweep.sample_ids),
@@ -172,6 +197,7 @@ def collate(sweeps: Sequence[Batch]) -> Batch:
         np.concatenate([sweep.voxel_rows + start for sweep, start in zip(sweeps, starts)]),
         _stack_segments(sweeps),
         unreadable,
+        tuple(size for sweep in sweeps for size in sweep.sizes),
     )
 
 
@@ -198,21 +224,45 @@ def draw_batches(settings: RunSettings, num_sweeps: int, first_step: int) -> Ite
             yield [(epoch, int(index)) for index in chosen]
 
 
+def check_shares(settings: RunSettings, num_sweeps: int) -> None:
+    """Reject a batch that the processes cannot share out evenly.
+
+    Raises:
+        InputError: its sweeps do not divide, or there are fewer of them than processes.
+    """
+    num = num_processes()
+    if settings.batch_size % num or num_sweeps < num:
+        raise InputError(
+            'the batch cannot be shared out evenly among the processes',
+            where='settings: batch_size, the sweeps of all processes together',
+            expected=f'a multiple of {num}, from at least as many sweeps',
+            got=f'{settings.batch_size}, from {num_sweeps}',
+            fix='change batch_size, or start another number of processes',
+        )
+
+
 def load_batches(
     sweeps: TrainingSweeps, settings: RunSettings, first_step: int = 0
 ) -> DataLoader[Batch]:
-    """Batches in order, prepared by `settings.workers` processes."""
+    """Batches in order, of each this process's share, prepared by `settings.workers` others."""
+    draws = draw_batches(settings, len(sweeps), first_step)
     return DataLoader(
         sweeps,
-        batch_sampler=list(draw_batches(settings, len(sweeps), first_step)),
+        batch_sampler=[list(own_share(drawn)) for drawn in draws],
         collate_fn=collate,
         num_workers=settings.workers,
-        worker_init_fn=_leave_signals_to_the_main_process,
+        worker_init_fn=_follow_the_main_process,
         prefetch_factor=4 if settings.workers else None,
     )
 
 
-def _leave_signals_to_the_main_process(_: int) -> None:
-    """Ctrl-C reaches the whole process group; the main process still needs its batches then."""
+def _follow_the_main_process(_: int) -> None:
+    """Leave signals to the main process, and end with it.
+
+    Ctrl-C reaches the whole process group; the main process still needs its batches then. A worker
+    that outlived a killed one would hold its connections open: the others would wait for it.
+    """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+    if sys.platform == 'linux':
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -8,13 +8,15 @@ it, so nothing has to be recomputed in the backward pass. The teacher is frozen 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
 from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.autograd.function import Function, FunctionCtx, once_differentiable
 
-BLOCK = 256  # rows: 16 MiB of a matrix with 16,384 columns; 128 to 1024 are as fast
+BLOCK = 256  # rows: 16 MiB of a matrix with 16,384 columns; 128 to 1024 are as fast on a CPU
+MOST_GAPS, MOST_ROWS = 1 << 26, 4096  # on CUDA: a matrix of 256 MiB
 Relation = Literal['cross', 'intra']
 
 
@@ -36,26 +38,30 @@ def relation_gaps(
     gradients = [_empty_gradient(student) for _ in relations]
     with torch.no_grad(), torch.autocast(student.device.type, enabled=False):
         weights = weights / (len(student) - 1)
-        for rows in _row_blocks(len(student)):
+        for rows in _row_blocks(student):
             wanted = teacher[rows] @ teacher.T  # (B, N), serves both gaps
             for relation, value, gradient in zip(relations, values, gradients):
                 others = teacher if relation == 'cross' else student
                 gap = torch.addmm(wanted, student[rows], others.T, beta=-1)
-                gap.diagonal(rows.start).zero_()
-                value[rows] = weights[rows] * gap.abs().sum(dim=1)
+                # K K^T is symmetric: in the intra gap row i appears again in row j
+                of_columns = weights if relation == 'intra' else None
+                sums = _gaps_to_signs(gap, rows.start, weights[rows], of_columns)
+                value[rows] = weights[rows] * sums
                 if gradient is not None:
-                    sign = gap.sign_().mul_(_pair_weights(weights, rows, relation))
-                    torch.mm(sign, others, out=gradient[rows])
+                    torch.mm(gap, others, out=gradient[rows])
     return [_with_gradient(student, value.sum(), g) for value, g in zip(values, gradients)]
 
 
-def _pair_weights(weights: Tensor, rows: slice, relation: Relation) -> Tensor:
-    """What a pair (i, j) counts in the gradient of row i, broadcasting to (B, N).
+def _gaps_to_signs(gap: Tensor, first: int, own: Tensor, others: Tensor | None) -> Tensor:
+    """See `gap_kernel.gaps_to_signs`, which does the same in one pass on CUDA."""
+    if gap.is_cuda and gap.dtype == torch.float32 and find_spec('triton'):
+        from trainer.gap_kernel import gaps_to_signs
 
-    K K^T is symmetric: in the intra gap row i appears again in row j.
-    """
-    own = weights[rows, None]
-    return own if relation == 'cross' else own + weights
+        return gaps_to_signs(gap, first, own, others)
+    gap.diagonal(first).zero_()
+    sums = gap.abs().sum(dim=1)
+    gap.sign_().mul_(own[:, None] if others is None else own[:, None] + others)
+    return sums
 
 
 def info_nce(
@@ -72,7 +78,7 @@ def info_nce(
     """
     value, gradient = student.new_zeros(len(student)), _empty_gradient(student)
     with torch.no_grad(), torch.autocast(student.device.type, enabled=False):
-        for rows in _row_blocks(len(student)):
+        for rows in _row_blocks(student):
             logits = (student[rows] @ teacher.T).div_(temperature)  # (B, N)
             logits.scatter_(1, _most_similar(teacher, rows, num_excluded), -torch.inf)
             log_sum = logits.logsumexp(dim=1)
@@ -104,7 +110,7 @@ def count_votes(features: Tensor, voters: Tensor, threshold: float) -> Tensor:
     """
     votes = features.new_zeros(len(features))
     with torch.no_grad(), torch.autocast(features.device.type, enabled=False):
-        for rows in _row_blocks(len(features)):
+        for rows in _row_blocks(features):
             cosines = features[rows] @ voters.T
             votes[rows] = torch.where(cosines >= threshold, cosines, 0).sum(dim=1)
     return votes
@@ -138,5 +144,8 @@ def _empty_gradient(student: Tensor) -> Tensor | None:
     return torch.empty_like(student) if asked else None
 
 
-def _row_blocks(num: int) -> Iterator[slice]:
-    return (slice(start, min(start + BLOCK, num)) for start in range(0, num, BLOCK))
+def _row_blocks(features: Tensor) -> Iterator[slice]:
+    num, size = len(features), BLOCK
+    if features.is_cuda:  # a product of few rows leaves most of a GPU idle
+        size = min(max(MOST_GAPS // max(num, 1), BLOCK), MOST_ROWS)
+    return (slice(start, min(start + size, num)) for start in range(0, num, size))

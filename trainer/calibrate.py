@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reldistill_ros.backends.backend import Backend
-from reldistill_ros.backends.fused_maps import fastest_backend
 from reldistill_ros.core.errors import InputError
 from reldistill_ros.core.kernel_maps import build_kernel_maps
 from reldistill_ros.core.unknown import Calibration
 from reldistill_ros.core.voxels import voxelise
 from reldistill_ros.core.zero_shot import fold_head, label_cosines, prompt_cosines
+from trainer.compute import fastest_backend
 from trainer.datasets.sample import Dataset
 from trainer.run import TrainedRun
 

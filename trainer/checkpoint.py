@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,11 @@ from torch import Tensor, nn
 
 from reldistill_ros.core.errors import InputError
 from reldistill_ros.core.files import replacing
+from trainer.distributed import is_first
 
 CHECKPOINT = 'checkpoint.safetensors'
 EMBEDDING_MEAN = 'embedding_mean'
+SECONDS_BETWEEN = 600  # what a killed run loses at most, however long an epoch is
 
 
 @dataclass
@@ -35,6 +38,7 @@ class Progress:
         low_steps: collapsed steps in a row, see `CollapseGuard`.
         skipped: steps whose batch had no pairs.
         skipped_in_a_row: how many of these came last.
+        loss_scale: state of the scaler of a float16 loss; empty in another precision.
     """
 
     fingerprint: dict[str, str]
@@ -42,6 +46,7 @@ class Progress:
     low_steps: int = 0
     skipped: int = 0
     skipped_in_a_row: int = 0
+    loss_scale: dict[str, float] = field(default_factory=dict)
 
 
 def save_checkpoint(
@@ -52,7 +57,9 @@ def save_checkpoint(
     *,
     embedding_mean: NDArray[np.float32],
 ) -> None:
-    """Write a checkpoint, whole or not at all."""
+    """Write a checkpoint, whole or not at all; of several processes, the first does."""
+    if not is_first():
+        return
     tensors = {f'student.{name}': value for name, value in student.state_dict().items()}
     for index, state in optimiser.state_dict()['state'].items():
         for name, value in state.items():
@@ -64,16 +71,33 @@ def save_checkpoint(
         save_file(contiguous, partial, metadata={'progress': json.dumps(vars(progress))})
 
 
+class Clock:
+    """Says when it is time for a checkpoint, apart from those at the end of the epochs."""
+
+    def __init__(self) -> None:
+        self._started = time.monotonic()
+
+    def has_struck(self) -> bool:
+        """Whether the time is over; from then on it counts anew."""
+        over = time.monotonic() - self._started >= SECONDS_BETWEEN
+        if over:
+            self._started = time.monotonic()
+        return over
+
+
 def load_student(path: Path, student: nn.Module) -> Tensor:
     """Load the student's weights in place and return the embedding mean (C,).
 
     Raises:
         InputError: no checkpoint, not readable, or of another network.
     """
+    return _load(path, student, 'student.')[EMBEDDING_MEAN]
+
+
+def _load(path: Path, module: nn.Module, prefix: str) -> dict[str, Tensor]:
     tensors, _ = _read(path)
-    weights = _with_prefix(tensors, 'student.')
     try:
-        student.load_state_dict(weights)
+        module.load_state_dict(_with_prefix(tensors, prefix))
     except RuntimeError as error:
         raise InputError(
             'the checkpoint belongs to another network',
@@ -81,7 +105,16 @@ def load_student(path: Path, student: nn.Module) -> Tensor:
             got=str(error).splitlines()[1].strip(),
             fix='use the settings the checkpoint was trained with',
         ) from error
-    return tensors[EMBEDDING_MEAN]
+    return tensors
+
+
+def load_backbone(path: Path, backbone: nn.Module) -> None:
+    """Load the backbone of any student in place; its head, of another space, is left out.
+
+    Raises:
+        InputError: no checkpoint, not readable, or of another network.
+    """
+    _load(path, backbone, 'student.backbone.')
 
 
 def read_embedding_size(path: Path) -> int:

@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
-from reldistill_ros.backends.fused_maps import fastest_backend, fastest_maps
 from reldistill_ros.core.errors import InputError
 from reldistill_ros.core.kernel_maps import build_kernel_maps
 from reldistill_ros.core.student import Student
 from reldistill_ros.core.vocabulary import IGNORE_INDEX
 from reldistill_ros.core.voxels import voxelise
+from trainer.compute import Compute, fastest_backend
 from trainer.few_shot_settings import ProtocolSettings
 from trainer.labelled_sweeps import LabelledSweeps, load_labelled
 from trainer.lovasz import lovasz_softmax
@@ -43,8 +43,11 @@ def fine_tune(
     ]
     optimiser = torch.optim.AdamW(groups, weight_decay=protocol.weight_decay)
     student.train()
-    labelled = _forward_batches(student, sweeps, classifier.weight.device)
-    yield from _fit(classifier, labelled, optimiser, protocol, sweeps.num_steps)
+    compute = Compute(sweeps.settings, student)
+    labelled = _forward_batches(student, sweeps, compute)
+    yield from _fit(
+        classifier, labelled, optimiser, protocol=protocol, steps=sweeps.num_steps, compute=compute
+    )
 
 
 def train_probe(
@@ -65,7 +68,10 @@ def train_probe(
         classifier.parameters(), protocol.head_lr, weight_decay=protocol.weight_decay
     )
     labelled = _draw_voxels((features - mean) / deviation, classes, sweeps)
-    yield from _fit(classifier, labelled, optimiser, protocol, sweeps.num_steps)
+    compute = Compute(sweeps.settings, student)
+    yield from _fit(
+        classifier, labelled, optimiser, protocol=protocol, steps=sweeps.num_steps, compute=compute
+    )
     with torch.no_grad():
         classifier.weight.div_(deviation)
         classifier.bias.sub_(classifier.weight @ mean)
@@ -75,11 +81,13 @@ def _fit(
     classifier: nn.Linear,
     labelled: Iterable[Labelled],
     optimiser: torch.optim.Optimizer,
+    *,
     protocol: ProtocolSettings,
-    num_steps: int,
+    steps: int,
+    compute: Compute,
 ) -> Curves:
     """Cross-entropy and Lovasz-softmax, cosine from the peak learning rates to zero."""
-    schedule = CosineAnnealingLR(optimiser, num_steps)
+    schedule = CosineAnnealingLR(optimiser, steps)
     for features, classes in labelled:
         logits = classifier(features)
         entropy = cross_entropy(logits, classes)
@@ -87,25 +95,26 @@ def _fit(
         loss = entropy + protocol.lovasz_weight * lovasz
         if not torch.isfinite(loss):
             raise InputError('the loss is not finite', got=loss.item(), fix='lower lr or head_lr')
-        optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
+        compute.backward(loss, optimiser)
+        compute.step(optimiser)
         schedule.step()
         yield {'loss': loss.item(), 'cross_entropy': entropy.item(), 'lovasz': lovasz.item()}
 
 
 def _forward_batches(
-    student: Student, sweeps: LabelledSweeps, device: torch.device
+    student: Student, sweeps: LabelledSweeps, compute: Compute
 ) -> Iterator[Labelled]:
     """Features with gradient, batch by batch; batches without a labelled voxel are left out."""
     for batch in load_labelled(sweeps):
-        known = torch.from_numpy(np.flatnonzero(batch.classes != IGNORE_INDEX)).to(device)
+        known = torch.from_numpy(np.flatnonzero(batch.classes != IGNORE_INDEX))
         if not len(known):
             continue
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == 'cuda'):
-            feats = torch.from_numpy(batch.feats).to(device)
-            features = student.backbone(feats, fastest_maps(batch.maps, device))
-        classes = torch.from_numpy(batch.classes.astype(np.int64)).to(device)
+        feats = torch.from_numpy(batch.feats).to(compute.device)
+        maps = compute.maps(batch.feats, batch.maps)
+        with compute.autocast():
+            features = student.backbone(feats, maps)
+        known = known.to(compute.device)
+        classes = torch.from_numpy(batch.classes.astype(np.int64)).to(compute.device)
         yield features[known].float(), classes[known]
 
 

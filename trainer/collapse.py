@@ -8,14 +8,18 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from reldistill_ros.core.errors import InputError
+from trainer.gather import mean_of_rows
 
 SMALLEST_RATIO = 0.01
 PATIENCE = 50
 
 
 def total_variance(features: Tensor) -> float:
-    """`1 - ||mean||^2` of unit rows (N, C): 0 where all are equal, near 1 where they spread."""
-    return 1 - features.mean(dim=0).double().square().sum().item()
+    """`1 - ||mean||^2` of unit rows (N, C): 0 where all are equal, near 1 where they spread.
+
+    The rows are those of all processes.
+    """
+    return 1 - mean_of_rows(features).double().square().sum().item()
 
 
 @dataclass

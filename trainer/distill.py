@@ -1,10 +1,17 @@
 # Copyright 2026 The reldistill authors. SPDX-License-Identifier: Apache-2.0
-"""Distil a 2D teacher into the lidar student: `python -m trainer.distill RUN.yaml --out DIR`."""
+"""Distil a 2D teacher into the lidar student: `python -m trainer.distill RUN.yaml --out DIR`.
+
+On several GPUs or machines, see `docs/distributed.md`, the same file gives the same training:
+
+    torchrun --nproc-per-node 8 -m trainer.distill RUN.yaml --out DIR
+"""
 
 from __future__ import annotations
 
 import argparse
+import logging
 import math
+import signal
 import sys
 from collections.abc import Sequence
 from contextlib import closing
@@ -13,16 +20,16 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import normalize
 from torch.nn.utils import clip_grad_norm_
 from tqdm import tqdm
 
-from reldistill_ros.backends.fused_maps import fastest_maps
 from reldistill_ros.core.errors import InputError, run_command
 from reldistill_ros.core.student import Student
-from trainer.batches import Batch, TrainingSweeps, load_batches, steps_per_epoch
+from trainer.batches import Batch, TrainingSweeps, check_shares, load_batches, steps_per_epoch
 from trainer.checkpoint import (
+    Clock,
     Progress,
     load_optimiser,
     load_student,
@@ -30,9 +37,20 @@ from trainer.checkpoint import (
     save_checkpoint,
 )
 from trainer.collapse import CollapseGuard
+from trainer.compute import Compute
 from trainer.datasets.open import tell_what_is_read
 from trainer.datasets.sample import Dataset
-from trainer.gather import gather_pairs
+from trainer.distributed import (
+    ProcessGroup,
+    any_process,
+    in_parallel,
+    is_first,
+    local_device,
+    tell,
+    total,
+    wait_for_all,
+)
+from trainer.gather import gather_pairs, gather_rows, gather_texts, rows_before
 from trainer.losses import (
     anchor_weights,
     contrastive_loss,
@@ -42,10 +60,18 @@ from trainer.losses import (
     tolerant_contrastive_loss,
 )
 from trainer.metrics_log import MetricsLog
-from trainer.missing import MissingSweeps
+from trainer.missing import MissingSweeps, of_all_processes
 from trainer.optimiser import make_optimiser, set_learning_rate
 from trainer.pairing import check_projects, sweeps_to_check
-from trainer.run import Run, create_run, differing_keys, resume_run
+from trainer.run import (
+    Run,
+    create_run,
+    differing_keys,
+    is_restarted,
+    open_run,
+    resume_run,
+    start_student,
+)
 from trainer.settings import (
     ContrastiveSettings,
     LossSettings,
@@ -79,63 +105,71 @@ def distill(run: Run, resume: bool, stop: StopRequest, allow_missing: int = 0) -
     """
     settings = run.settings
     torch.set_num_threads(settings.threads)
-    device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
+    device = local_device()
     datasets = run.open_training()
-    sweeps = TrainingSweeps(datasets, settings, find_superpixels(run))
+    sweeps = TrainingSweeps(datasets, settings, find_superpixels(run), tables=device.type == 'cpu')
+    check_shares(settings, len(sweeps))
     per_epoch = steps_per_epoch(len(sweeps), settings.batch_size)
-    total = settings.epochs * per_epoch
-    if resume and is_finished(run, datasets, total):
-        print(f'already finished: {run.folder} has done all of its {total} steps')
+    num_steps = settings.epochs * per_epoch
+    if resume and is_finished(run, datasets, num_steps):
+        tell(f'already finished: {run.folder} has done all of its {num_steps} steps')
         return
     missing = MissingSweeps(allow_missing, run.folder)
     for dataset in datasets:
         check_projects(missing.read(dataset, sweeps_to_check(dataset)), settings.pairing)
     encoder = run.build_encoder()  # the slow part, when all else is known to be there
     teacher = run.build_teacher(encoder)
-    student = run.new_student(teacher.embedding_size).to(device).train()
+    student = start_student(run, teacher.embedding_size).to(device).train()
+    compute = Compute(settings, student)
+    network = in_parallel(student, device)
     optimiser = make_optimiser(student, settings.optimiser)
     fingerprint = run.fingerprint(datasets, encoder, teacher)
     if resume:
         mean, progress = restore(run.checkpoint, student, optimiser, fingerprint)
+        compute.scaler.load_state_dict(progress.loss_scale)
     else:
         mean, progress = measure_teacher(run, teacher, sweeps, missing), Progress(fingerprint)
-    guard = CollapseGuard(math.ceil(settings.optimiser.warmup * total), progress.low_steps)
+    guard = CollapseGuard(math.ceil(settings.optimiser.warmup * num_steps), progress.low_steps)
     batches = load_batches(sweeps, settings, progress.step)
-    bar = tqdm(batches, total=total, initial=progress.step, unit='step', desc='distil')
+    shown = {'total': num_steps, 'initial': progress.step, 'unit': 'step', 'desc': 'distil'}
+    bar = tqdm(batches, **shown, disable=not is_first())
+    clock = Clock()
     with closing(MetricsLog(run.folder, progress.step)) as log:
         for step, batch in enumerate(bar, progress.step):
-            missing.note(batch.unreadable)
-            lr = set_learning_rate(optimiser, settings.optimiser, step / total)
-            candidates = teacher_features(teacher, batch, mean)
+            missing.note(of_all_processes(batch.unreadable))
+            lr = set_learning_rate(optimiser, settings.optimiser, step / num_steps)
+            candidates = teacher_features(teacher, batch, mean).to(device)
             target, rows, segments = draw_pairs(candidates, settings, step)
-            if len(target) < FEWEST_PAIRS:
+            pairs = total(len(target))
+            if pairs < FEWEST_PAIRS:
                 skip(progress, batch, per_epoch)
             else:
-                target = target.to(device)
-                embeddings = embed(student, batch, rows, device)
+                embeddings = embed(network, batch, rows, compute)
                 terms = loss_terms(settings.loss, embeddings, target, segments)
                 loss = torch.stack(list(terms.values())).sum()
-                optimiser.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
+                compute.backward(loss, optimiser)
                 norm = clip_grad_norm_(student.parameters(), settings.optimiser.gradient_clip)
-                check_finite(loss, norm, step, batch)
-                optimiser.step()
+                check_finite(loss, loss if compute.may_overflow else norm, step, batch)
+                compute.step(optimiser)
                 guard.check(embeddings.detach(), target, step)
                 progress.low_steps, progress.skipped_in_a_row = guard.low_steps, 0
                 curves = {name: value.item() for name, value in {'loss': loss, **terms}.items()}
-                counts = {'pairs': len(target), 'skipped': progress.skipped}
+                counts = {'pairs': pairs, 'skipped': progress.skipped}
                 log.write(step, {**curves, 'lr': lr, **counts})
                 bar.set_postfix(loss=f'{curves["loss"]:.3f}', epoch=step // per_epoch)
             progress.step = step + 1
-            stopping = stop.requested  # asked once: it may come true between save and raise
-            if stopping or progress.step % per_epoch == 0:
+            # asked once: it may come true between save and raise
+            stopping = any_process(stop.requested)
+            if clock.has_struck() or stopping or progress.step % per_epoch == 0:
+                progress.loss_scale = compute.scaler.state_dict()
                 save_checkpoint(run.checkpoint, student, optimiser, progress, embedding_mean=mean)
             if stopping:
-                raise StoppedError(progress.step, total)
+                wait_for_all()  # torchrun ends the writer as soon as another process has ended
+                raise StoppedError(progress.step, num_steps)
     if progress.skipped:
-        print(f'{progress.skipped} of {total} batches had no pairs and were left out')
+        tell(f'{progress.skipped} of {num_steps} batches had no pairs and were left out')
     if missing.reasons:
-        print(f'{len(missing.reasons)} sweeps could not be read and were left out')
+        tell(f'{len(missing.reasons)} sweeps could not be read and were left out')
 
 
 def find_superpixels(run: Run) -> Superpixels | None:
@@ -147,21 +181,26 @@ def find_superpixels(run: Run) -> Superpixels | None:
 
 
 def draw_pairs(candidates: Supervision, settings: RunSettings, step: int) -> Supervision:
-    """The step's share of the candidate pairs; superpixels take in all of theirs."""
-    if candidates.segments is not None:
+    """The step's share of the candidate pairs; superpixels take in all of theirs.
+
+    They are drawn from the candidates of all processes, and each goes on with its own.
+    """
+    if isinstance(settings.loss, SuperpixelLossSettings):
         return candidates
     rng = np.random.default_rng([settings.seed, step])
-    drawn = draw_balanced(candidates.features, settings.pairs, settings.pair_balance, rng)
+    everyone = gather_rows(candidates.features)
+    drawn = draw_balanced(everyone, settings.pairs, settings.pair_balance, rng)
+    drawn = drawn - rows_before(len(candidates.rows))
+    drawn = drawn[(drawn >= 0) & (drawn < len(candidates.rows))]
     return Supervision(candidates.features[drawn], candidates.rows[drawn], None)
 
 
-def embed(student: Student, batch: Batch, rows: Tensor, device: torch.device) -> Tensor:
+def embed(network: nn.Module, batch: Batch, rows: Tensor, compute: Compute) -> Tensor:
     """The student's embeddings (P, C), unit rows, of the voxels `rows` (P,)."""
-    with torch.autocast(device.type, torch.bfloat16, enabled=device.type == 'cuda'):
-        features = student.backbone(
-            torch.from_numpy(batch.feats).to(device), fastest_maps(batch.maps, device)
-        )
-        embeddings = student.head(features.index_select(0, rows.to(device)))
+    maps = compute.maps(batch.feats, batch.maps, batch.sizes)
+    with compute.autocast():
+        feats = torch.from_numpy(batch.feats).to(compute.device)
+        embeddings: Tensor = network(feats, maps, rows)
     return normalize(embeddings.float(), dim=1)
 
 
@@ -216,9 +255,10 @@ def skip(progress: Progress, batch: Batch, per_epoch: int) -> None:
 def check_finite(loss: Tensor, gradient_norm: Tensor, step: int, batch: Batch) -> None:
     """Stop before the weights become no numbers; the last checkpoint stays as it is."""
     if not torch.isfinite(loss) or not torch.isfinite(gradient_norm):
+        told = gather_texts(', '.join(batch.sample_ids))
         raise InputError(
             'the loss or its gradient is not finite',
-            where=f'step {step}, sweeps {", ".join(batch.sample_ids)}',
+            where=f'step {step}, sweeps {", ".join(told)}',
             got=f'loss {loss.item()}, norm of the gradient {gradient_norm.item()}',
             fix='lower optimiser.lr, or look at these sweeps',
         )
@@ -238,7 +278,7 @@ def restore(
     return mean, progress
 
 
-def is_finished(run: Run, datasets: Sequence[Dataset], total: int) -> bool:
+def is_finished(run: Run, datasets: Sequence[Dataset], num_steps: int) -> bool:
     """Whether the checkpoint is that of the last step; looks at no weights.
 
     Raises:
@@ -246,7 +286,7 @@ def is_finished(run: Run, datasets: Sequence[Dataset], total: int) -> bool:
     """
     progress = read_progress(run.checkpoint)
     check_unchanged(run.checkpoint, progress, run.data_fingerprint(datasets))
-    return progress.step == total
+    return progress.step == num_steps
 
 
 def check_unchanged(path: Path, progress: Progress, fingerprint: dict[str, str]) -> None:
@@ -265,6 +305,17 @@ def check_unchanged(path: Path, progress: Progress, fingerprint: dict[str, str])
         )
 
 
+def open_together(arguments: argparse.Namespace) -> tuple[Run, bool]:
+    """The run, and whether it goes on from its checkpoint; the first process makes the folder."""
+    again = any_process(arguments.resume or is_restarted(arguments.out))
+    paths = (arguments.settings, arguments.out, arguments.data)
+    run = None
+    if is_first():
+        run = resume_run(*paths) if again else create_run(*paths)
+    wait_for_all()
+    return run or open_run(arguments.out, arguments.data), again
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(prog='python -m trainer.distill', description=__doc__)
@@ -276,7 +327,12 @@ def main() -> None:
         help='folder that the paths of the settings start from; the current one by default, '
         'the recorded one with --resume',
     )
-    parser.add_argument('--resume', action='store_true', help='continue the run in --out')
+    parser.add_argument(
+        '--resume',
+        action='store_true',
+        help='continue the run in --out; processes that torchrun starts anew, after a failure or '
+        'because a machine has come or gone, do so by themselves',
+    )
     parser.add_argument(
         '--allow-missing',
         type=int,
@@ -286,17 +342,20 @@ def main() -> None:
         'by default the first one ends the run',
     )
     arguments = parser.parse_args()
-    tell_what_is_read()
-    if arguments.resume:
-        run = resume_run(arguments.settings, arguments.out, arguments.data)
-    else:
-        run = create_run(arguments.settings, arguments.out, arguments.data)
-    with stop_on_signal() as stop:
+    code = 0
+    with ProcessGroup(), stop_on_signal() as stop:
+        if is_first():
+            tell_what_is_read()
+        else:
+            logging.disable(logging.WARNING)  # the first process says it for all
+        run, resume = open_together(arguments)
         try:
-            distill(run, arguments.resume, stop, arguments.allow_missing)
+            distill(run, resume, stop, arguments.allow_missing)
         except StoppedError as stopped:
-            print(stopped, file=sys.stderr)
-            sys.exit(128 + stop.signal_number)
+            code = 128 + (stop.signal_number or signal.SIGTERM)  # if another got the signal
+            if is_first():
+                print(stopped, file=sys.stderr)
+    sys.exit(code)
 
 
 if __name__ == '__main__':

@@ -1,7 +1,8 @@
 # Copyright 2026 The reldistill authors. SPDX-License-Identifier: Apache-2.0
 """Zero-shot evaluation of a trained run: `python -m trainer.evaluate RUN_FOLDER`.
 
-`--corruptions` also evaluates it on damaged sweeps, see `trainer.corruptions`.
+`--corruptions` also evaluates it on damaged sweeps, see `trainer.corruptions`. Under torchrun, the
+processes share the sweeps out and the result is the same, see `docs/distributed.md`.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import argparse
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,6 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from reldistill_ros.backends.fused_maps import fastest_backend
 from reldistill_ros.core.errors import run_command
 from reldistill_ros.core.files import write_json
 from reldistill_ros.core.metrics import (
@@ -34,8 +35,10 @@ from reldistill_ros.core.vocabulary import IGNORE_INDEX, Vocabulary
 from reldistill_ros.core.zero_shot import ProjectionHead, label_cosines
 from reldistill_ros.labeller import Labeller
 from reldistill_ros.words.words import Words
+from trainer.compute import fastest_backend
 from trainer.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from trainer.datasets.sample import Dataset, Sample
+from trainer.distributed import ProcessGroup, is_first, own_share, sum_everywhere, tell
 from trainer.pairing import pair_points
 from trainer.pictures import save_birds_eye, save_confusion, save_overlay
 from trainer.run import Run, TrainedRun, load_trained, open_run
@@ -45,6 +48,7 @@ from trainer.teachers.teacher import Teacher
 EVALUATION = 'evaluation'
 METRICS = 'metrics.json'
 NUM_PICTURES = 3
+SLOWEST = timedelta(days=1)  # how long the first process to end waits for the last
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,7 @@ def make_labeller(trained: TrainedRun) -> Labeller:
 
 
 def label_sweeps(trained: TrainedRun, datasets: list[Dataset]) -> Iterator[LabelledSweep]:
-    """Label every sweep with student and teacher.
+    """Label every sweep of this process's share with student and teacher.
 
     Raises:
         InputError: a drive has no labels, or none that the vocabulary knows.
@@ -89,14 +93,22 @@ def label_sweeps(trained: TrainedRun, datasets: list[Dataset]) -> Iterator[Label
     run = trained.run
     labeller = make_labeller(trained)
     teacher = run.build_teacher(trained.encoder)
-    for dataset in datasets:
-        table = run.vocabulary.label_table(dataset.name, dataset.label_names)
-        for index in tqdm(range(len(dataset)), desc=f'evaluate {dataset.name}', unit='sweep'):
-            sample = dataset[index]
-            truth = true_classes(sample, table)
-            student = labeller(sample.points).class_ids
-            seen = _label_with_teacher(teacher, sample, trained)
-            yield LabelledSweep(sample, truth, student, seen)
+    for _, sample, truth in own_sweeps(datasets, run.vocabulary, 'evaluate'):
+        student = labeller(sample.points).class_ids
+        seen = _label_with_teacher(teacher, sample, trained)
+        yield LabelledSweep(sample, truth, student, seen)
+
+
+def own_sweeps(
+    datasets: list[Dataset], vocabulary: Vocabulary, task: str
+) -> Iterator[tuple[int, Sample, NDArray[np.uint8]]]:
+    """This process's share of the sweeps: index in its drive, sweep, true class (N,) of points."""
+    tables = [vocabulary.label_table(d.name, d.label_names) for d in datasets]
+    sweeps = [(d, table, index) for d, table in zip(datasets, tables) for index in range(len(d))]
+    bar = tqdm(own_share(sweeps), desc=task, unit='sweep', disable=not is_first())
+    for dataset, table, index in bar:
+        sample = dataset[index]
+        yield index, sample, true_classes(sample, table)
 
 
 def _label_with_teacher(
@@ -134,8 +146,9 @@ def evaluate(
         for name in ('zero_shot', 'teacher_visible', 'student_visible')
     }
     out.mkdir(parents=True, exist_ok=True)
-    pictured = _pictured(sum(len(dataset) for dataset in datasets))
-    for index, sweep in enumerate(label_sweeps(trained, datasets)):
+    num_sweeps = sum(len(dataset) for dataset in datasets)
+    pictured = _pictured(num_sweeps)
+    for index, sweep in zip(own_share(range(num_sweeps)), label_sweeps(trained, datasets)):
         seen = sweep.teacher != IGNORE_INDEX
         for name, where, labels in (
             ('zero_shot', np.ones_like(seen), sweep.student),
@@ -145,12 +158,19 @@ def evaluate(
             totals[name] += confusion_matrix(sweep.truth[where], labels[where], num_classes)
         if index in pictured:
             _save_pictures(sweep, trained.run, out, f'{pictured.index(index)}')
+    totals = {name: add_up(total) for name, total in totals.items()}
     metrics = summarise(totals, vocabulary)
     if corruptions:
         metrics['corruptions'] = evaluate_corrupted(trained, datasets)
-    save_confusion(totals['zero_shot'], vocabulary.class_names, out / 'confusion.png')
-    write_json(out / METRICS, metrics)
+    if is_first():
+        save_confusion(totals['zero_shot'], vocabulary.class_names, out / 'confusion.png')
+        write_json(out / METRICS, metrics)
     return metrics
+
+
+def add_up(confusion: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The confusion matrix of the sweeps of all processes."""
+    return sum_everywhere(torch.from_numpy(confusion)).numpy()
 
 
 def evaluate_corrupted(
@@ -161,18 +181,14 @@ def evaluate_corrupted(
     num_classes = len(vocabulary.classes)
     cases = [(name, severity) for name in CORRUPTIONS for severity in SEVERITIES]
     totals = {case: np.zeros((num_classes, num_classes + 1), np.int64) for case in cases}
-    for dataset in datasets:
-        table = vocabulary.label_table(dataset.name, dataset.label_names)
-        for index in tqdm(range(len(dataset)), desc=f'corrupt {dataset.name}', unit='sweep'):
-            sample = dataset[index]
-            truth = true_classes(sample, table)
-            for case in cases:
-                points, rows = corrupt(
-                    sample.points, *case, seed=trained.run.settings.seed, index=index
-                )
-                labels = labeller(points).class_ids
-                totals[case] += confusion_matrix(truth[rows], labels, num_classes)
-    scores = {case: finite_or_none(mean_iou(total)) for case, total in totals.items()}
+    for index, sample, truth in own_sweeps(datasets, vocabulary, 'corrupt'):
+        for case in cases:
+            points, rows = corrupt(
+                sample.points, *case, seed=trained.run.settings.seed, index=index
+            )
+            labels = labeller(points).class_ids
+            totals[case] += confusion_matrix(truth[rows], labels, num_classes)
+    scores = {case: finite_or_none(mean_iou(add_up(total))) for case, total in totals.items()}
     return {name: {str(s): scores[name, s] for s in SEVERITIES} for name in CORRUPTIONS}
 
 
@@ -236,10 +252,11 @@ def main() -> None:
     arguments = parser.parse_args()
     run = open_run(arguments.run, arguments.data)
     torch.set_num_threads(run.settings.threads)
-    trained = load_trained(run)
     out = arguments.out or run.folder / EVALUATION
-    metrics = evaluate(trained, run.open_evaluation(), out, arguments.corruptions)
-    print(json.dumps(metrics, indent=2))
+    with ProcessGroup(SLOWEST):
+        trained = load_trained(run)
+        metrics = evaluate(trained, run.open_evaluation(), out, arguments.corruptions)
+        tell(json.dumps(metrics, indent=2))
 
 
 if __name__ == '__main__':

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 
 from reldistill_ros.backends.backend import Backend
+from reldistill_ros.backends.engine_sizes import SWEEP_SIZES, engine_sizes
 from reldistill_ros.backends.fused_backend import FusedBackend
 from reldistill_ros.backends.micro_kernels import HAS_BFLOAT16
 from reldistill_ros.backends.onnx_backend import OnnxBackend
@@ -28,6 +30,7 @@ from reldistill_ros.core.student import folded_copy
 from reldistill_ros.core.voxels import voxelise
 from reldistill_ros.core.zero_shot import fold_head, label_cosines, prompt_cosines
 from trainer.calibrate import calibrate
+from trainer.check_tensorrt import report
 from trainer.datasets.sample import Dataset
 from trainer.export_parts import (
     ONLY_WORDS,
@@ -38,11 +41,15 @@ from trainer.export_parts import (
     load_ensemble,
 )
 from trainer.export_table import export_table
+from trainer.export_tensorrt import check_can_build, export_tensorrt
+from trainer.half_graph import write_half_graph
 from trainer.onnx_graph import write_onnx
 from trainer.provenance import git_commit
 from trainer.run import VOCABULARY, Run, TrainedRun, data_hash, load_trained, open_run
+from trainer.sweep_sizes import measure_sweep_sizes
 
 PARITY_TOLERANCE = 1e-4
+HALF = 'onnx float16'  # the graph for TensorRT in ONNX Runtime, which rounds after each layer
 NUM_PARITY_SWEEPS = 3  # of each drive
 
 
@@ -86,6 +93,7 @@ def export(
         graph = partial / bundle.STUDENT_ONNX
         backbone = folded_copy(trained.student).backbone
         write_onnx(backbone, run.settings.inputs.num_features, graph)
+        write_half_graph(graph, partial / bundle.STUDENT_HALF_ONNX)
         weights = {name: w.contiguous() for name, w in trained.student.state_dict().items()}
         save_file(weights, partial / bundle.STUDENT_WEIGHTS)
         shutil.copyfile(run.folder / VOCABULARY, partial / bundle.VOCABULARY)
@@ -97,8 +105,16 @@ def export(
         write_json(
             partial / bundle.CALIBRATION, calibrate(trained, datasets).model_dump(mode='json')
         )
-        engines = check_parity(trained, graph, parity_inputs(run, datasets), num_threads)
-        parity = engines | encoders
+        sizes = measure_sweep_sizes(run, datasets)
+        write_json(partial / SWEEP_SIZES, sizes.model_dump(mode='json'))
+        inputs = parity_inputs(run, datasets)
+        parity = check_parity(trained, partial, inputs, num_threads) | encoders
+        _drop_overflowing_half(partial, parity)
+        if parts.engine:
+            backbone = folded_copy(trained.student).backbone
+            parity['tensorrt float16'] = export_tensorrt(
+                backbone, partial, engine_sizes(sizes), lambda e: _parity(trained, e, inputs)
+            )
         write_json(partial / bundle.MANIFEST, _manifest(trained, datasets, parity, partial))
         bundle.load_bundle(partial)
     return parity
@@ -120,9 +136,15 @@ def parity_inputs(run: Run, datasets: Sequence[Dataset]) -> list[ParityInput]:
 
 
 def check_parity(
-    trained: TrainedRun, graph: Path, inputs: Sequence[ParityInput], num_threads: int
+    trained: TrainedRun, folder: Path, inputs: Sequence[ParityInput], num_threads: int
 ) -> dict[str, dict[str, float]]:
     """Compare every engine that this machine has with the unfolded torch student.
+
+    Args:
+        trained: the student.
+        folder: with the exported graphs.
+        inputs: to compare on.
+        num_threads: of the engines.
 
     Returns:
         By engine what `Manifest.parity` holds. Reduced precision is measured and recorded; how
@@ -134,7 +156,8 @@ def check_parity(
     weights = {name: w.numpy() for name, w in trained.student.state_dict().items()}
     network = trained.run.settings.network
     engines: dict[str, Backend] = {
-        'onnx': OnnxBackend(graph, num_threads),
+        'onnx': OnnxBackend(folder / bundle.STUDENT_ONNX, num_threads),
+        HALF: OnnxBackend(folder / bundle.STUDENT_HALF_ONNX, num_threads),
         'fused': FusedBackend(weights, network, num_threads),
     }
     if HAS_BFLOAT16:
@@ -150,6 +173,14 @@ def check_parity(
                 got=parity[name],
             )
     return parity
+
+
+def _drop_overflowing_half(folder: Path, parity: dict[str, dict[str, float]]) -> None:
+    """Leave the float16 graph out where features exceed what float16 holds."""
+    if not np.isfinite(list(parity[HALF].values())).all():
+        del parity[HALF]
+        (folder / bundle.STUDENT_HALF_ONNX).unlink()
+        print('the features overflow in float16: the bundle will run in float32', file=sys.stderr)
 
 
 @torch.inference_mode()
@@ -221,6 +252,16 @@ def main() -> None:
         help='smaller by up to some hundred MB; the robot then knows the words of the run only',
     )
     parser.add_argument(
+        '--check-tensorrt',
+        action='store_true',
+        help='build every graph with TensorRT, which needs no GPU with tensorrt-rtx-cu13',
+    )
+    parser.add_argument(
+        '--tensorrt',
+        action='store_true',
+        help='also build an engine with torch-tensorrt, for the GPU of this machine',
+    )
+    parser.add_argument(
         '--ensemble',
         type=Path,
         metavar='JSON',
@@ -240,10 +281,14 @@ def main() -> None:
         help='smaller by up to some hundred MB; the robot then cannot use its cameras',
     )
     arguments = parser.parse_args()
+    if arguments.tensorrt:
+        check_can_build()  # now, and not when all else is done
     run = open_run(arguments.run, arguments.data)
     parts = choose_parts(arguments, run)
     parity = export(load_trained(run), arguments.out, run.settings.threads, parts)
     print(export_table(arguments.out, parity, parts))
+    if arguments.check_tensorrt:
+        print(report(arguments.out))
 
 
 def choose_parts(arguments: argparse.Namespace, run: Run) -> Parts:
@@ -256,7 +301,9 @@ def choose_parts(arguments: argparse.Namespace, run: Run) -> Parts:
     if not arguments.without_image_encoder:
         image_network = choose_image_network(run, arguments.image_network)
     ensemble = load_ensemble(arguments.ensemble, run) if arguments.ensemble else None
-    parts = Parts(not arguments.without_text_encoder, image_network, ensemble)
+    parts = Parts(
+        not arguments.without_text_encoder, image_network, ensemble, engine=arguments.tensorrt
+    )
     check_parts(parts)
     return parts
 

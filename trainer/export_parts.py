@@ -39,11 +39,13 @@ class Parts:
         text_encoder: whether words can be typed at run time.
         image_network: what looks through the robot's cameras; None where nothing does.
         ensemble: weights of the 2D-3D ensemble; None for the usual ones.
+        engine: whether to build a TensorRT engine for the GPU of this machine.
     """
 
     text_encoder: bool = True
     image_network: ImageTeacherSettings | None = None
     ensemble: EnsembleSettings | None = None
+    engine: bool = False
 
 
 ONLY_WORDS = Parts()

@@ -1,5 +1,5 @@
 # Copyright 2026 The reldistill authors. SPDX-License-Identifier: Apache-2.0
-"""Pairs of all processes of a distributed run, so that their loss is that of one big batch."""
+"""Rows of all processes of a distributed run, so that they compute as one process would."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.autograd.function import Function, FunctionCtx
+
+from trainer.distributed import is_distributed, rank, sum_everywhere
 
 
 def gather_pairs(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
@@ -23,10 +25,43 @@ def gather_pairs(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         Student and teacher, each (sum of all P, D).
     """
-    if not (dist.is_available() and dist.is_initialized()):
+    if not is_distributed():
         return student, teacher
     gathered: Tensor = _GatherRows.apply(student)  # type: ignore[no-untyped-call]
-    return gathered, _gather_rows(teacher)
+    return gathered, gather_rows(teacher)
+
+
+def gather_rows(rows: Tensor) -> Tensor:
+    """Rows (P, ...) of all processes, in the order of their ranks, without gradient."""
+    if not is_distributed():
+        return rows
+    sizes = _sizes(len(rows))
+    padded = rows.new_zeros(max(sizes), *rows.shape[1:])  # an exchange wants equal sizes
+    padded[: len(rows)] = rows
+    received = [torch.empty_like(padded) for _ in sizes]
+    dist.all_gather(received, padded)
+    return torch.cat([part[:size] for part, size in zip(received, sizes)])
+
+
+def rows_before(num_rows: int) -> int:
+    """How many of the gathered rows come before those of this process, which has `num_rows`."""
+    return sum(_sizes(num_rows)[: rank()]) if is_distributed() else 0
+
+
+def gather_texts(text: str) -> list[str]:
+    """A text of every process."""
+    if not is_distributed():
+        return [text]
+    content = torch.frombuffer(bytearray(text.encode() + b'\0'), dtype=torch.uint8)
+    return bytes(gather_rows(content).tolist()).decode().split('\0')[:-1]
+
+
+def mean_of_rows(rows: Tensor) -> Tensor:
+    """Mean (D,) of the rows (P, D) of all processes."""
+    if not is_distributed():
+        return rows.mean(dim=0)
+    sums = sum_everywhere(torch.cat([rows.sum(dim=0), rows.new_full((1,), len(rows))]))
+    return sums[:-1] / sums[-1]
 
 
 class _GatherRows(Function):
@@ -35,30 +70,20 @@ class _GatherRows(Function):
     @staticmethod
     def forward(ctx: FunctionCtx, rows: Tensor) -> Tensor:
         ctx.num_rows = len(rows)  # type: ignore[attr-defined]
-        return _gather_rows(rows)
+        ctx.start = rows_before(len(rows))  # type: ignore[attr-defined]
+        return gather_rows(rows)
 
     @staticmethod
     def backward(ctx: FunctionCtx, grad_output: Tensor) -> Tensor:
         total = grad_output.clone(memory_format=torch.contiguous_format)
         dist.all_reduce(total)
-        num_rows: int = ctx.num_rows  # type: ignore[attr-defined]
-        start = sum(_sizes(num_rows, total.device)[: dist.get_rank()])
+        start, num_rows = ctx.start, ctx.num_rows  # type: ignore[attr-defined]
         return total[start : start + num_rows]
 
 
-def _gather_rows(rows: Tensor) -> Tensor:
-    """Concatenate the rows of all processes; for the exchange all are padded to the most rows."""
-    sizes = _sizes(len(rows), rows.device)
-    padded = rows.new_zeros(max(sizes), *rows.shape[1:])
-    padded[: len(rows)] = rows
-    received = [torch.empty_like(padded) for _ in sizes]
-    dist.all_gather(received, padded)
-    return torch.cat([part[:size] for part, size in zip(received, sizes)])
-
-
-def _sizes(num_rows: int, device: torch.device) -> list[int]:
+def _sizes(num_rows: int) -> list[int]:
     """How many rows each process has."""
-    own = torch.tensor([num_rows], device=device)
+    own = torch.tensor([num_rows])  # on the CPU, so that no GPU is waited for
     received = [torch.empty_like(own) for _ in range(dist.get_world_size())]
     dist.all_gather(received, own)
     return [int(size) for size in received]

@@ -9,14 +9,21 @@ from pathlib import Path
 from torch.utils.tensorboard import SummaryWriter
 
 from reldistill_ros.core.files import replacing
+from trainer.distributed import is_first
 
 METRICS = 'metrics.jsonl'
 
 
 class MetricsLog:
-    """JSON lines and TensorBoard; on resuming, lines past the checkpoint are cut off."""
+    """JSON lines and TensorBoard; on resuming, lines past the checkpoint are cut off.
+
+    Only the first of several processes writes.
+    """
 
     def __init__(self, folder: Path, first_step: int) -> None:
+        self._writes = is_first()
+        if not self._writes:
+            return
         path = folder / METRICS
         kept = _lines_before(path, first_step) if path.exists() else []
         with replacing(path) as partial:
@@ -26,12 +33,16 @@ class MetricsLog:
 
     def write(self, step: int, values: dict[str, float]) -> None:
         """Record one step."""
+        if not self._writes:
+            return
         self._file.write(json.dumps({'step': step, **values}) + '\n')
         for name, value in values.items():
             self._board.add_scalar(name, value, step)
 
     def close(self) -> None:
         """Flush to disk."""
+        if not self._writes:
+            return
         self._file.close()
         self._board.close()
 

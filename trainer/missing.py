@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from pathlib import Path
 from reldistill_ros.core.errors import InputError
 from reldistill_ros.core.files import write_json
 from trainer.datasets.sample import Dataset, Sample
+from trainer.distributed import any_process, is_distributed, is_first
+from trainer.gather import gather_texts
 
 MISSING = 'missing.json'
 # What a file raises that is cut off, or away: InputError where a reader has looked at its content.
@@ -30,8 +33,20 @@ class Unreadable:
     error: Exception
 
 
+def of_all_processes(sweeps: Iterable[Unreadable]) -> list[Unreadable]:
+    """What all processes together cannot read, the same in each of them."""
+    own = list(sweeps)
+    if not is_distributed() or not any_process(bool(own)):
+        return own
+    told = gather_texts(json.dumps([(sweep.sample_id, str(sweep.error)) for sweep in own]))
+    found = [entry for text in told for entry in json.loads(text)]
+    return [Unreadable(sample_id, InputError(error)) for sample_id, error in found]
+
+
 class MissingSweeps:
     """The sweeps that a run does without; also told in `missing.json` of its folder.
+
+    The processes of a distributed run note the same ones, see `of_all_processes`.
 
     Args:
         allowed: how many different ones at most; beyond, the error is raised.
@@ -65,7 +80,8 @@ class MissingSweeps:
 
     def _add(self, sweep: Unreadable) -> None:
         self.reasons[sweep.sample_id] = str(sweep.error)
-        write_json(self._file, self.reasons)
+        if is_first():
+            write_json(self._file, self.reasons)
         if len(self.reasons) > self._allowed:
             raise InputError(
                 'more sweeps cannot be read than are allowed to be missing',
@@ -74,8 +90,6 @@ class MissingSweeps:
                 got=f'{len(self.reasons)}, the last one {sweep.sample_id}: {sweep.error}',
                 fix='restore the files, or raise --allow-missing',
             )
-        print(
-            f'left out, {len(self.reasons)} of {self._allowed} allowed: {sweep.sample_id}: '
-            f'{sweep.error}',
-            file=sys.stderr,
-        )
+        if is_first():
+            count = f'{len(self.reasons)} of {self._allowed} allowed'
+            print(f'left out, {count}: {sweep.sample_id}: {sweep.error}', file=sys.stderr)

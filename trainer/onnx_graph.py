@@ -25,8 +25,10 @@ from reldistill_ros.core.student import Backbone
 OPSET = 18
 IR_VERSION = 10
 
+Shape = dict[int, object]
 
-class _TableBackbone(nn.Module):
+
+class TableBackbone(nn.Module):
     """The backbone with its tables as plain inputs, in the order of `table_inputs`."""
 
     def __init__(self, backbone: Backbone, names: Sequence[str]) -> None:
@@ -53,21 +55,16 @@ def write_onnx(backbone: Backbone, num_features: int, path: Path) -> None:
         path: file to write.
     """
     import_extra('onnxscript', 'train')
-    coords = np.unique(np.random.default_rng(0).integers(0, 40, (4000, 3)), axis=0)
-    tables = table_inputs(build_kernel_maps(coords.astype(np.int32)))
-    arguments = (
-        torch.zeros(len(coords), num_features),
-        *(torch.from_numpy(table) for table in tables.values()),
-    )
+    tables, arguments = example_inputs(num_features)
     with warnings.catch_warnings(), redirect_stdout(StringIO()):
         warnings.simplefilter('ignore')  # the exporter's own deprecations
         torch.onnx.export(
-            _TableBackbone(backbone, list(tables)).eval(),
+            TableBackbone(backbone, tables).eval(),
             arguments,
             path,
             input_names=['feats', *tables],
             output_names=['features'],
-            dynamic_shapes=_dynamic_shapes(list(tables)),
+            dynamic_shapes=dynamic_shapes(tables),
             opset_version=OPSET,
             dynamo=True,
             external_data=False,
@@ -76,11 +73,19 @@ def write_onnx(backbone: Backbone, num_features: int, path: Path) -> None:
     _pin_ir_version(path)
 
 
-def _dynamic_shapes(names: Sequence[str]) -> tuple[object, ...]:
+def example_inputs(num_features: int) -> tuple[list[str], tuple[Tensor, ...]]:
+    """Names of the tables, and features and tables of some sweep to trace the backbone with."""
+    coords = np.unique(np.random.default_rng(0).integers(0, 40, (4000, 3)), axis=0)
+    tables = table_inputs(build_kernel_maps(coords.astype(np.int32)))
+    arrays = (torch.from_numpy(table) for table in tables.values())
+    return list(tables), (torch.zeros(len(coords), num_features), *arrays)
+
+
+def dynamic_shapes(names: Sequence[str]) -> tuple[Shape, tuple[Shape, ...]]:
     """Each level has its own number of voxels."""
     sizes = [Dim(f'voxels{level}', min=2, max=1 << 24) for level in range(NUM_LEVELS)]
 
-    def shape(name: str) -> dict[int, object]:
+    def shape(name: str) -> Shape:
         level = int(name[-1])
         if name.startswith('down'):
             return {1: sizes[level + 1]}

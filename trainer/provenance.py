@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
 from importlib.metadata import version
@@ -20,7 +21,14 @@ def provenance() -> dict[str, Any]:
         'packages': {name: version(name) for name in RECORDED_PACKAGES},
         'python': platform.python_version(),
         'machine': platform.machine(),
+        'torchrun_job': torchrun_job(),
     }
+
+
+def torchrun_job() -> str | None:
+    """The id that a job of torchrun keeps however often it starts its processes anew."""
+    job = os.environ.get('TORCHELASTIC_RUN_ID')
+    return None if job == 'none' else job  # so torchrun calls all jobs that were given no id
 
 
 def git_commit() -> str:

@@ -38,10 +38,10 @@ from reldistill_ros.core.bundle import MANIFEST, sha256_of
 from reldistill_ros.core.errors import InputError, run_command
 from reldistill_ros.core.settings import Settings, load_settings
 from reldistill_ros.replay.requirements import parse_requirement
-from trainer.compare import conclude
-from trainer.compare_expansion import choose
-from trainer.compare_plan import Job, Name
-from trainer.compare_pools import local_pool, ray_pool, run_jobs
+from trainer.compare.compare import conclude
+from trainer.compare.expansion import choose
+from trainer.compare.plan import Job, Name
+from trainer.compare.pools import local_pool, ray_pool, run_jobs
 from trainer.replay_bags_report import write_report
 from trainer.stop import stop_on_signal
 

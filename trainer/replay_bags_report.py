@@ -13,9 +13,9 @@ from typing import Any
 from reldistill_ros.core.files import replacing, write_json
 from reldistill_ros.replay.page import format_number, render
 from reldistill_ros.replay.requirements import Requirement, check, flatten
-from trainer.compare_jobs import DONE, Outcome, is_done
-from trainer.compare_plan import Job
-from trainer.compare_report import RESULTS_FILE, TABLE_FILE
+from trainer.compare.jobs import DONE, Outcome, is_done
+from trainer.compare.plan import Job
+from trainer.compare.report import RESULTS_FILE, TABLE_FILE
 from trainer.provenance import provenance
 
 INDEX_FILE = 'index.html'

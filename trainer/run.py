@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,10 +22,10 @@ from reldistill_ros.core.prompts import center, prompt_embeddings
 from reldistill_ros.core.settings import StudentSettings, load_settings
 from reldistill_ros.core.student import Student
 from reldistill_ros.core.vocabulary import Vocabulary
-from trainer.checkpoint import CHECKPOINT, load_student, read_embedding_size
+from trainer.checkpoint import CHECKPOINT, load_backbone, load_student, read_embedding_size
 from trainer.datasets.open import open_dataset
 from trainer.datasets.sample import Dataset
-from trainer.provenance import provenance
+from trainer.provenance import provenance, torchrun_job
 from trainer.settings import RunSettings
 from trainer.teachers.build import build_teacher, build_text_encoder, find_vocabulary
 from trainer.teachers.settings import TeacherSettings, VocabularyTeacherSettings
@@ -35,7 +36,7 @@ SETTINGS = 'settings.yaml'
 VOCABULARY = 'vocabulary.yaml'
 TEACHER_VOCABULARY = 'teacher_vocabulary.yaml'
 PROVENANCE = 'provenance.json'
-MAY_CHANGE = {'workers', 'evaluate'}  # settings that do not decide what is learnt
+MAY_CHANGE = {'workers', 'evaluate', 'backend'}  # settings that do not decide what is learnt
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,14 @@ class Run:
     def checkpoint(self) -> Path:
         return self.folder / CHECKPOINT
 
+    @property
+    def initial_weights(self) -> Path | None:
+        """The checkpoint that training starts from, or None."""
+        if self.settings.init is None:
+            return None
+        path = self.data_root / self.settings.init
+        return path / CHECKPOINT if path.is_dir() else path
+
     def fingerprint(
         self, datasets: Sequence[Dataset], encoder: TextEncoder | None, teacher: Teacher
     ) -> dict[str, str]:
@@ -72,6 +81,8 @@ class Run:
             'settings': hashlib.sha256(settings.encode()).hexdigest(),
             'training sweeps': data_hash(datasets),
         }
+        if self.initial_weights is not None:
+            parts['initial weights'] = sha256_of(self.initial_weights)
         if (self.folder / TEACHER_VOCABULARY).is_file():
             parts['vocabulary of the teacher'] = sha256_of(self.folder / TEACHER_VOCABULARY)
         return parts
@@ -109,6 +120,18 @@ class Run:
         torch.manual_seed(self.settings.seed)
         student = StudentSettings(network=self.settings.network, embedding_size=embedding_size)
         return Student(student, self.settings.inputs.num_features)
+
+
+def start_student(run: Run, embedding_size: int) -> Student:
+    """A run's student before its first step.
+
+    Raises:
+        InputError: the run starts from a checkpoint that is absent or of another network.
+    """
+    student = run.new_student(embedding_size)
+    if run.initial_weights is not None:
+        load_backbone(run.initial_weights, student.backbone)
+    return student
 
 
 def create_run(settings_file: Path, folder: Path, data_root: Path | None = None) -> Run:
@@ -190,6 +213,20 @@ def resume_run(settings_file: Path, folder: Path, data_root: Path | None = None)
     return replace(run, settings=settings)
 
 
+def is_restarted(folder: Path) -> bool:
+    """Whether torchrun has started this process anew, and the run can go on from a checkpoint.
+
+    It counts the restarts after a failure; when a machine has come or gone, only the job is still
+    the same.
+    """
+    if not (folder / CHECKPOINT).is_file():
+        return False
+    if int(os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')):
+        return True
+    recorded = json.loads((folder / PROVENANCE).read_text(encoding='utf-8'))
+    return torchrun_job() is not None and recorded.get('torchrun_job') == torchrun_job()
+
+
 def differing_keys(one: object, other: object, prefix: str = '') -> list[str]:
     """Dotted names of what differs between two trees of settings."""
     if not (isinstance(one, dict) and isinstance(other, dict)):
@@ -241,7 +278,7 @@ def load_trained(run: Run) -> TrainedRun:
     """Load the last checkpoint and embed the words.
 
     Raises:
-        InputError: the run's teacher knows no words.
+        InputError: the run's teacher knows no words, or the student was not distilled from it.
     """
     encoder = run.build_encoder()
     if encoder is None:
@@ -254,8 +291,16 @@ def load_trained(run: Run) -> TrainedRun:
             fix='train a classifier on labels instead: python -m trainer.few_shot --help',
         )
     student, mean = load_distilled(run)
-    prompts = center(prompt_embeddings(run.vocabulary, encoder), mean)
-    return TrainedRun(run, student, encoder, mean, prompts)
+    prompts = prompt_embeddings(run.vocabulary, encoder)
+    if prompts.shape[1] != len(mean):  # as of a converted checkpoint
+        raise InputError(
+            "the student's embeddings are not in the text space of the run",
+            where=run.checkpoint,
+            expected=f'{prompts.shape[1]} numbers',
+            got=len(mean),
+            fix='distil from it: name its folder as `init` of another run',
+        )
+    return TrainedRun(run, student, encoder, mean, center(prompts, mean))
 
 
 def _find_vocabularies(settings: RunSettings, data_root: Path) -> dict[str, Path]:

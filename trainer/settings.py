@@ -20,6 +20,9 @@ from trainer.teachers.settings import (
     TextEncoderSettings,
 )
 
+BackendName = Literal['fused', 'torch', 'triton', 'spconv', 'torchsparse']
+Precision = Literal['bfloat16', 'float16', 'float32']
+
 CANDIDATES_PER_PAIR = 4
 CHECKOUT = Path(__file__).resolve().parent.parent
 
@@ -105,6 +108,8 @@ class RunSettings(Settings):
 
     Attributes:
         network: widths and depths of the student.
+        init: run folder, or its checkpoint, whose backbone training starts from; relative to the
+            data root. None for random weights. See `trainer.convert` for others' checkpoints.
         text: text encoder whose space the teacher shares; none for a teacher without words.
         vocabulary: YAML of the classes it is evaluated and exported with: absolute, or relative
             to the data root, or else to the project's `config/` folder.
@@ -116,13 +121,22 @@ class RunSettings(Settings):
         pairs: point-pixel pairs of one batch.
         pair_balance: how much rarer kinds of pixels are preferred when the pairs are drawn: 0
             not at all, 1 so that all kinds come equally often; see `trainer.supervision`.
-        batch_size: sweeps of one batch.
-        workers: processes that prepare batches.
-        threads: of the training process.
+        batch_size: sweeps of one batch, of which several training processes take equal shares.
+        workers: processes that prepare batches, for each training process.
+        threads: of each training process.
+        backend: what carries out the student's convolutions, see `trainer.sparse_backends`. It
+            decides speed, not what is learnt: results differ by rounding alone. `auto` is `fused`
+            on a CPU, and on CUDA the fastest of those installed, measured once on the first
+            batch and remembered.
+        precision: of the student on CUDA; weights and losses stay float32. float16 scales the
+            loss, so that small gradients do not vanish. A CPU always computes in float32.
+        tf32: whether products of float32 on CUDA, those of the losses among them, may round what
+            they multiply to TF32: 10 bits behind the point instead of 23.
     """
 
     seed: int = 0
     network: Literal['small', 'minkunet18', 'minkunet34']
+    init: Path | None = None
     voxel: VoxelSettings
     inputs: InputSettings
     text: TextEncoderSettings | None = None
@@ -143,6 +157,9 @@ class RunSettings(Settings):
     pair_balance: float = Field(default=0.5, ge=0, le=1)
     workers: int = Field(default=1, ge=0)
     threads: int = Field(default=2, gt=0)
+    backend: Literal['auto'] | BackendName = 'auto'
+    precision: Precision = 'bfloat16'
+    tf32: bool = False
 
     @model_validator(mode='after')
     def _teacher_fits(self) -> RunSettings:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -17,8 +17,10 @@ from reldistill_ros.core.files import write_json
 from reldistill_ros.core.prompts import center
 from trainer.batches import Batch, TrainingSweeps
 from trainer.blockwise import count_votes
+from trainer.distributed import is_first, own_share, sum_everywhere, tell, total
+from trainer.gather import gather_rows, gather_texts, rows_before
 from trainer.losses import SAME_KIND
-from trainer.missing import MissingSweeps
+from trainer.missing import MissingSweeps, Unreadable, of_all_processes
 from trainer.run import Run
 from trainer.teachers.teacher import Teacher
 
@@ -41,6 +43,11 @@ class Supervision(NamedTuple):
     rows: Tensor
     segments: Tensor | None
 
+    def to(self, device: torch.device) -> Supervision:
+        """The same on a device."""
+        segments = None if self.segments is None else self.segments.to(device)
+        return Supervision(self.features.to(device), self.rows.to(device), segments)
+
 
 def teacher_features(teacher: Teacher, batch: Batch, mean: NDArray[np.float32]) -> Supervision:
     """The teacher's centred features at the paired pixels.
@@ -60,11 +67,12 @@ def teacher_features(teacher: Teacher, batch: Batch, mean: NDArray[np.float32]) 
     )
 
 
-def no_pairs(sample_ids: Sequence[str]) -> InputError:
-    """The error of sweeps that have nothing to learn from."""
+def no_pairs(sample_ids: Iterable[str]) -> InputError:
+    """The error of sweeps, told by each process, that have nothing to learn from."""
+    told = gather_texts(', '.join(sample_ids))
     return InputError(
         'no lidar point falls on a pixel that the teacher knows',
-        where=', '.join(sample_ids),
+        where=', '.join(names for names in told if names),
         fix='look at the calibration: python -m trainer.pairing --help',
     )
 
@@ -88,7 +96,7 @@ def draw_balanced(features: Tensor, num: int, balance: float, rng: np.random.Gen
         return torch.arange(len(features))
     sample = torch.from_numpy(rng.permutation(len(features))[:NUM_VOTERS])
     votes = count_votes(features, features[sample], SAME_KIND).clamp(min=1).double()
-    weights = votes.numpy() ** -balance
+    weights = votes.cpu().numpy() ** -balance
     chosen = rng.choice(len(features), num, replace=False, p=weights / weights.sum())
     return torch.from_numpy(np.sort(chosen))
 
@@ -105,36 +113,54 @@ def measure_teacher(
     Raises:
         InputError: none of the sweeps looked at has pairs.
     """
-    zeros = np.zeros(teacher.embedding_size, np.float32)
     order = np.random.default_rng(run.settings.seed).permutation(len(sweeps)).tolist()
-    found: list[NDArray[np.float32]] = []
+    found, skipped, unreadable = look_at(teacher, sweeps, own_share(order[:SWEEPS_FOR_STATISTICS]))
+    missing.note(of_all_processes(unreadable))
+    own = torch.cat([torch.zeros(0, teacher.embedding_size), *found])
+    pairs = total(len(own))
+    if not pairs:
+        raise no_pairs(skipped)
+    mean = (sum_everywhere(own.sum(dim=0, dtype=torch.float64)) / pairs).float().numpy()
+    some = some_rows(own, pairs).numpy()
+    statistics = {
+        'sweeps': total(len(found)),
+        'skipped': total(len(skipped)),
+        'pairs': pairs,
+        'relations': relation_spread(some),
+        'relations_centred': relation_spread(center(some, mean)),
+    }
+    if is_first():
+        write_json(run.folder / TEACHER_STATISTICS, statistics)
+    tell(f'teacher {teacher.name}: {json.dumps(statistics)}')
+    return mean if run.settings.center else np.zeros_like(mean)
+
+
+def look_at(
+    teacher: Teacher, sweeps: TrainingSweeps, indices: Iterable[int]
+) -> tuple[list[Tensor], list[str], list[Unreadable]]:
+    """The teacher's features (P, C) of some sweeps, those without, and those not to be read."""
+    found: list[Tensor] = []
     skipped: list[str] = []
-    for index in order[:SWEEPS_FOR_STATISTICS]:
+    unreadable: list[Unreadable] = []
+    zeros = np.zeros(teacher.embedding_size, np.float32)
+    for index in indices:
         sweep = sweeps[0, index]
-        missing.note(sweep.unreadable)
-        features = teacher_features(teacher, sweep, zeros).features.numpy()
+        unreadable.extend(sweep.unreadable)
+        features = teacher_features(teacher, sweep, zeros).features
         if len(features) < FEWEST_PAIRS:
             skipped.extend(sweep.sample_ids)
         else:
             found.append(features)
-    if not found:
-        raise no_pairs(skipped)
-    features = np.concatenate(found)
-    mean = features.mean(axis=0)
-    statistics = {
-        'sweeps': len(found),
-        'skipped': len(skipped),
-        'pairs': len(features),
-        'relations': relation_spread(features),
-        'relations_centred': relation_spread(center(features, mean)),
-    }
-    write_json(run.folder / TEACHER_STATISTICS, statistics)
-    print(f'teacher {teacher.name}: {json.dumps(statistics)}')
-    return mean if run.settings.center else zeros
+    return found, skipped, unreadable
 
 
-def relation_spread(features: NDArray[np.float32], num: int = 2048) -> dict[str, float]:
-    """Mean and standard deviation of the off-diagonal cosines of up to `num` rows."""
-    rows = features[:: max(len(features) // num, 1)]
+def some_rows(own: Tensor, num: int, wanted: int = 2048) -> Tensor:
+    """Evenly spread rows of all processes, about `wanted` of `num`, of which `own` are here."""
+    stride = max(num // wanted, 1)
+    return gather_rows(own[-rows_before(len(own)) % stride :: stride])
+
+
+def relation_spread(rows: NDArray[np.float32]) -> dict[str, float]:
+    """Mean and standard deviation of the off-diagonal cosines."""
     cosines = (rows @ rows.T)[~np.eye(len(rows), dtype=bool)]
     return {'mean': round(float(cosines.mean()), 4), 'std': round(float(cosines.std()), 4)}

@@ -12,8 +12,16 @@ from reldistill_ros.core.bundle import STUDENT_ONNX, Bundle
 from reldistill_ros.core.errors import InputError
 from reldistill_ros.core.kernel_maps import KernelMaps
 
-BackendName = Literal['fused', 'onnx', 'torch']
-Precision = Literal['float32', 'bfloat16']
+BackendName = Literal['tensorrt', 'fused', 'onnx', 'torch']
+Precision = Literal['float32', 'bfloat16', 'float16']
+
+# of weights and features; the first one is that of the others' comparison
+PRECISIONS: dict[str, tuple[Precision, ...]] = {
+    'tensorrt': ('float32', 'float16'),
+    'fused': ('float32', 'bfloat16'),
+    'onnx': ('float32',),
+    'torch': ('float32',),
+}
 
 
 class Backend(Protocol):
@@ -30,25 +38,34 @@ def open_backend(
 
     Args:
         bundle: the model.
-        name: `fused` is our own CPU engine and the fastest; `onnx` runs the exported graph in
-            ONNX Runtime; `torch` is the reference.
-        num_threads: of one inference.
-        precision: of the engine's weights and features; only `fused` has another than float32.
+        name: `tensorrt` runs on the GPU and is the fastest where there is one; `fused` is our own
+            CPU engine and the fastest there; `onnx` runs the exported graph in ONNX Runtime;
+            `torch` is the reference.
+        num_threads: of one inference on the CPU.
+        precision: of the engine's weights and features, see `PRECISIONS`.
 
     Raises:
-        InputError: unknown engine, a precision that the engine or the CPU does not have, or its
-            package is not installed.
+        InputError: unknown engine, a precision that the engine or the machine does not have, or
+            its package is not installed.
     """
     _check_offered(name, get_args(BackendName), 'backend')
     _check_offered(precision, get_args(Precision), 'precision')
+    if precision not in PRECISIONS[name]:
+        able = [other for other, precisions in PRECISIONS.items() if precision in precisions]
+        raise InputError(
+            f'the backend {name} does not compute in {precision}',
+            expected=' or '.join(PRECISIONS[name]),
+            got=precision,
+            fix=f'use backend {" or ".join(able)}',
+        )
+    if name == 'tensorrt':
+        from reldistill_ros.backends.tensorrt_backend import TensorrtBackend
+
+        return TensorrtBackend.from_bundle(bundle, precision)
     if name == 'fused':
         from reldistill_ros.backends.fused_backend import FusedBackend
 
         return FusedBackend.from_bundle(bundle, num_threads, precision)
-    if precision != 'float32':
-        raise InputError(
-            f'the backend {name} computes in float32 only', got=precision, fix='use backend fused'
-        )
     if name == 'onnx':
         from reldistill_ros.backends.onnx_backend import OnnxBackend
 

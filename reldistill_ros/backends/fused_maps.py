@@ -13,8 +13,6 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from reldistill_ros.backends import micro_kernels
-from reldistill_ros.backends.backend import Backend
-from reldistill_ros.backends.fused_backend import FusedBackend
 from reldistill_ros.backends.fused_steps import (
     SMALLEST_BLOCK,
     ThreadTeam,
@@ -29,27 +27,11 @@ from reldistill_ros.backends.micro_kernels import (
     fetch_and_add,
 )
 from reldistill_ros.backends.tile_pairs import TilePairs, level_pairs
-from reldistill_ros.backends.torch_backend import TorchBackend
-from reldistill_ros.backends.torch_maps import PairMaps
 from reldistill_ros.core.compiled import compiled
 from reldistill_ros.core.kernel_maps import KernelMaps
-from reldistill_ros.core.student import SparseMaps, Student
 
 LARGEST_SHARE = 128  # input channels of the kernels' gradient that stay in the cache together
 REVERSE = {'submanifold': 'submanifold', 'down': 'up', 'up': 'down'}
-
-
-def fastest_maps(maps: KernelMaps, device: torch.device) -> SparseMaps:
-    """The maps to train with on a device."""
-    return FusedMaps(maps) if device.type == 'cpu' else PairMaps(maps, device)
-
-
-def fastest_backend(student: Student) -> Backend:
-    """The engine to run a trained student with on the device that it is on."""
-    if next(student.parameters()).device.type != 'cpu':
-        return TorchBackend(student)
-    weights = {name: value.numpy() for name, value in student.state_dict().items()}
-    return FusedBackend(weights, student.network, torch.get_num_threads())
 
 
 class FusedMaps:

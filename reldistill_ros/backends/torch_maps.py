@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from reldistill_ros.backends.device_maps import DeviceLevel, DeviceMaps
 from reldistill_ros.core.kernel_maps import CENTRE, KernelMaps, LevelMaps
 
 Pairs = list[tuple[Tensor, Tensor]]
@@ -21,7 +22,7 @@ class PairMaps:
         device: where the indices live.
     """
 
-    def __init__(self, maps: KernelMaps, device: torch.device | str = 'cpu') -> None:
+    def __init__(self, maps: KernelMaps | DeviceMaps, device: torch.device | str = 'cpu') -> None:
         self._sizes = [level.num_voxels for level in maps]
         self._submanifold = [_table_pairs(level, device) for level in maps]
         self._children = [_child_pairs(level, device) for level in maps[:-1]]
@@ -83,15 +84,15 @@ def _gather_product(x: Tensor, kernel: Tensor, table: Tensor) -> Tensor:
     return gathered @ kernel.reshape(volume * c_in, c_out)
 
 
-def _table_pairs(level: LevelMaps, device: torch.device | str) -> Pairs:
-    table = torch.from_numpy(level.submanifold).to(device=device, dtype=torch.int64)
+def _table_pairs(level: LevelMaps | DeviceLevel, device: torch.device | str) -> Pairs:
+    table = torch.as_tensor(level.submanifold, device=device).long()
     live = table < level.num_voxels
     return [(row[mask], mask.nonzero()[:, 0]) for row, mask in zip(table, live)]
 
 
-def _child_pairs(level: LevelMaps, device: torch.device | str) -> Pairs:
-    parent = torch.from_numpy(level.parent).to(device=device, dtype=torch.int64)
-    child = torch.from_numpy(level.child).to(device)
+def _child_pairs(level: LevelMaps | DeviceLevel, device: torch.device | str) -> Pairs:
+    parent = torch.as_tensor(level.parent, device=device).long()
+    child = torch.as_tensor(level.child, device=device)
     fine = [(child == k).nonzero()[:, 0] for k in range(8)]
     return [(rows, parent[rows]) for rows in fine]
 

@@ -72,7 +72,9 @@ def read_camera_info(info: Any, where: str) -> Calibration:
         where=where,
     )
     check_calibrated(calibration)
-    return _of_part(calibration, info)
+    part = _of_part(calibration, info)
+    check_calibrated(part)
+    return part
 
 
 def pinhole_matrix(calibration: Calibration, is_rectified: bool) -> Matrix:
@@ -158,7 +160,9 @@ def rotation_of(numbers: Any, where: str) -> Matrix:
     rotation = shaped(numbers, (3, 3), where)
     if not rotation.any():
         return np.eye(3)
-    if not np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-3):
+    with np.errstate(all='ignore'):  # numbers of any size may come
+        product = rotation @ rotation.T
+    if not np.allclose(product, np.eye(3), atol=1e-3):
         raise InputError('R of the calibration is no rotation', where=where, got=rotation.tolist())
     return rotation
 
@@ -171,6 +175,8 @@ def check_calibrated(calibration: Calibration) -> None:
     """
     if not _is_pinhole(calibration.matrix):
         raise _not_calibrated(calibration, f'K {calibration.matrix.tolist()}')
+    if not np.isfinite(calibration.coefficients).all():
+        raise _not_calibrated(calibration, f'D {calibration.coefficients.tolist()}')
     if 0 in calibration.size:
         raise _not_calibrated(calibration, f'height and width {calibration.size}')
 

@@ -181,16 +181,21 @@ class Ensemble:
 
 
 def open_ensemble(bundle: Bundle, vocabulary: Vocabulary) -> Ensemble:
-    """The ensemble of a bundle for the words in use, with its weights or the usual ones.
+    """The ensemble of a bundle for the words in use; raises what `load_ensemble_settings` does."""
+    settings = load_ensemble_settings(bundle)
+    return Ensemble(settings, vocabulary, bundle.vocabulary, bundle.manifest.voxel)
+
+
+def load_ensemble_settings(bundle: Bundle) -> EnsembleSettings:
+    """The weights of a bundle, or the usual ones where it carries none.
 
     Raises:
         InputError: `ensemble.json` is not the one that was exported, or not valid.
     """
-    settings = EnsembleSettings()
-    if bundle.holds(ENSEMBLE):
-        values = json.loads(bundle.read(ENSEMBLE))
-        settings = parse_settings(values, EnsembleSettings, bundle.path / ENSEMBLE)
-    return Ensemble(settings, vocabulary, bundle.vocabulary, bundle.manifest.voxel)
+    if not bundle.holds(ENSEMBLE):
+        return EnsembleSettings()
+    values = json.loads(bundle.read(ENSEMBLE))
+    return parse_settings(values, EnsembleSettings, bundle.path / ENSEMBLE)
 
 
 def distributions(

@@ -8,6 +8,7 @@ what runs. `image_encoder.json` says what comes out.
 from __future__ import annotations
 
 import json
+import threading
 from io import BytesIO
 from typing import Literal
 
@@ -114,18 +115,22 @@ class ImageEncoder:
         if self._class_embeddings is None:
             cosines = patch_cosines(encoded.output, self._mean, prompts)
             return PatchOpinions(encoded.image_size, cosines)
-        classes, confidences = most_likely(encoded.output)
+        classes, confidences = encoded.class_maps()
         cosines, known = class_cosines(self._class_embeddings, prompts)
         return ClassOpinions(encoded.image_size, classes, confidences, cosines, known)
 
 
 class EncodedImage:
-    """What the network made of one image, to be compared with any words.
+    """What the network made of one image, to be compared with any words; for any thread.
+
+    Attributes:
+        image_size: H, W of the image.
+        output: (channels, h, w); none is left of logits once their class maps were asked for.
 
     Args:
         encoder: which network.
         image_size: H, W.
-        output: (channels, h, w).
+        output: see above.
     """
 
     def __init__(
@@ -134,7 +139,17 @@ class EncodedImage:
         self.image_size = (image_size[0], image_size[1])
         self.output = output
         self._encoder = encoder
+        self._class_maps: tuple[NDArray[np.uint8], NDArray[np.uint8]] | None = None
+        self._lock = threading.Lock()
         self._last: tuple[NDArray[np.float32], PixelOpinions] | None = None
+
+    def class_maps(self) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """`most_likely` of logits, which are a hundred times as large and do not stay."""
+        with self._lock:
+            if self._class_maps is None:
+                self._class_maps = most_likely(self.output)
+                self.output = np.empty((0, 0, 0), np.float32)
+            return self._class_maps
 
     def opinions(self, prompts: NDArray[np.float32]) -> PixelOpinions:
         """Opinions in terms of prompts (M, C); kept while the array is the same one."""

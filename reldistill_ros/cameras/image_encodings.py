@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reldistill_ros.cameras.images import as_rgb, read_pixels, upper_byte
+from reldistill_ros.cameras.images import as_rgb, check_num_pixels, read_pixels, upper_byte
 from reldistill_ros.core.errors import InputError, import_extra
 
 Order = tuple[int, ...]
@@ -31,6 +31,8 @@ ENCODINGS: Mapping[str, tuple[int, Order, int]] = {
 } | {'8UC1': (1, (0, 0, 0), 8), '8UC3': (3, (2, 1, 0), 8)}  # OpenCV's names
 BAYER_PATTERNS = ('rggb', 'bggr', 'gbrg', 'grbg')
 BAYER = {f'bayer_{pattern}{bits}': bits for pattern in BAYER_PATTERNS for bits in (8, 16)}
+# of compressed images; pillow reads many more, some by starting other programs
+FORMATS = ('JPEG', 'PNG', 'WEBP')
 DEPTH_ENCODINGS = ('16UC1', '32FC1')  # REP 118: distances, not colours
 
 
@@ -53,8 +55,23 @@ def decode_raw(message: Any, where: object) -> NDArray[np.uint8]:
     return np.ascontiguousarray(upper_byte(pixels))
 
 
-def decode_compressed(message: Any, where: object) -> NDArray[np.uint8]:
-    """Pixels of a sensor_msgs/CompressedImage: a JPEG or PNG file, or what else pillow reads.
+def decode_image(message: Any, where: object, max_pixels: int) -> NDArray[np.uint8]:
+    """Pixels of an Image or a CompressedImage from anywhere, see `decode_raw`.
+
+    Raises:
+        InputError: see there; or the image has more than `max_pixels`, which is found before
+            memory is allocated for them.
+    """
+    if hasattr(message, 'encoding'):
+        check_num_pixels((int(message.height), int(message.width)), max_pixels, where)
+        return decode_raw(message, where)
+    return decode_compressed(message, where, max_pixels)
+
+
+def decode_compressed(
+    message: Any, where: object, max_pixels: int | None = None
+) -> NDArray[np.uint8]:
+    """Pixels of a sensor_msgs/CompressedImage: a JPEG, PNG or WebP file.
 
     `image_transport` writes the encoding before compression first, as in
     `bayer_rggb8; jpeg compressed`: a grey file then holds the pattern, a coloured one does not.
@@ -67,7 +84,7 @@ def decode_compressed(message: Any, where: object) -> NDArray[np.uint8]:
     """
     if is_depth(message):
         raise _unknown_encoding(message.format, where)
-    pixels = read_pixels(bytes(message.data), where)
+    pixels = read_pixels(bytes(message.data), where, max_pixels=max_pixels, formats=FORMATS)
     encoding = str(message.format).partition(';')[0].strip()
     if encoding in BAYER and pixels.ndim == 2:
         return demosaic(pixels, encoding)
@@ -93,6 +110,8 @@ def _read_rows(message: Any, num_channels: int, bits: int, where: object) -> NDA
     """(H, W, channels) uint8 or uint16 of native byte order, without the ends of the rows."""
     height, width, step = int(message.height), int(message.width), int(message.step)
     pixel = num_channels * bits // 8
+    if not height * width:
+        raise InputError('the image has no pixels', where=where, got=f'{width} x {height}')
     if step < width * pixel or len(message.data) < height * step:
         raise InputError(
             'the image is shorter than its size says',

@@ -31,22 +31,51 @@ def read_rgb(source: Path | bytes, where: object) -> NDArray[np.uint8]:
     return as_rgb(read_pixels(source, where))
 
 
-def read_pixels(source: Path | bytes, where: object) -> NDArray[Any]:
+def read_pixels(
+    source: Path | bytes,
+    where: object,
+    *,
+    max_pixels: int | None = None,
+    formats: tuple[str, ...] | None = None,
+) -> NDArray[Any]:
     """Decode an image and leave a grey one as it is.
+
+    Args:
+        source: an image file, or its content.
+        where: the image, for the error.
+        max_pixels: a larger image is refused before memory is allocated for it.
+        formats: names of pillow; None for all that it reads.
 
     Returns:
         (H, W, 3) uint8 of an image in colour, of 16 bits the upper byte; (H, W) uint8 or uint16
         of a grey one.
 
     Raises:
-        InputError: no such file, or not a complete image.
+        InputError: no such file, or not a complete image, or too large.
     """
-    with _opened(source, where) as image:
+    with _opened(source, where, formats) as image:
+        check_num_pixels((image.height, image.width), max_pixels, where)
         if image.mode == 'L':
             return np.array(image, dtype=np.uint8)
         if image.mode.startswith('I'):  # 16 bits, which pillow's conversion would clip at 255
             return np.array(image).astype(np.uint16)
         return np.array(image.convert('RGB'), dtype=np.uint8)  # of 16 bits the upper byte
+
+
+def check_num_pixels(size: tuple[int, int], most: int | None, where: object) -> None:
+    """Refuse an image by what it says of its size, height and width.
+
+    Raises:
+        InputError: it has more pixels than `most`, of which None is no limit.
+    """
+    if most is not None and size[0] * size[1] > most:
+        raise InputError(
+            'the image has too many pixels',
+            where=where,
+            expected=f'at most {most}',
+            got=f'height and width {size}',
+            fix='raise the parameter max_image_pixels',
+        )
 
 
 def as_rgb(pixels: NDArray[Any]) -> NDArray[np.uint8]:
@@ -99,17 +128,23 @@ def check_size(image: NDArray[np.uint8], size: tuple[int, int], where: object) -
 
 
 @contextmanager
-def _opened(source: Path | bytes, where: object) -> Iterator[Any]:
+def _opened(
+    source: Path | bytes, where: object, formats: tuple[str, ...] | None = None
+) -> Iterator[Any]:
     """An image of pillow; whatever is wrong with it is told, also while it is decoded."""
     pillow = import_extra('PIL.Image', 'cameras')
     try:
-        with pillow.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+        file = io.BytesIO(source) if isinstance(source, bytes) else source
+        with pillow.open(file, formats=formats) as image:
             yield image
     except FileNotFoundError as error:
         raise InputError(
             'the image does not exist', where=where, fix='complete the drive, or leave it out'
         ) from error
-    except (OSError, SyntaxError, pillow.DecompressionBombError) as error:
+    except InputError:
+        raise
+    # pillow raises these of damaged files
+    except (OSError, SyntaxError, ValueError, pillow.DecompressionBombError) as error:
         raise InputError(
             'the image cannot be decoded',
             where=where,

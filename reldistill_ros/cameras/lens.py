@@ -28,6 +28,7 @@ MODELS: dict[str, tuple[LensModel, tuple[int, ...]]] = {
     'kannala_brandt': ('equidistant', (4,)),
 }
 Numbers = tuple[float, ...]
+SMALLEST_EDGE = 2  # pixels of an image that can be rectified
 SMALLEST_SHARE = 0.05  # of the pinhole image that the camera has to see
 CAMERAS_KEPT = 16  # maps that a process keeps: 16 MB each at 1920 x 1080
 
@@ -95,8 +96,11 @@ def find_rectification(lens: Lens) -> Rectification:
     """Make the maps from a pinhole image to the raw image; made once per lens and process.
 
     Raises:
-        InputError: hardly any pixel of the pinhole image is seen by the camera.
+        InputError: hardly any pixel of the pinhole image is seen by the camera, or it has hardly
+            any pixel.
     """
+    if min(lens.image_size) < SMALLEST_EDGE:
+        raise InputError('the image is too small to be rectified', got=lens.image_size)
     columns, rows = _source_pixels(lens)
     intrinsics = _matrix(lens.rectified_matrix)
     part = largest_valid_part(_seen(columns, rows, lens.image_size), intrinsics)
@@ -212,12 +216,14 @@ def _seen(
     inside = (columns >= -0.5) & (columns <= width - 0.5) & (rows >= -0.5) & (rows <= height - 0.5)
     columns_down, columns_right = _gradient(columns)
     rows_down, rows_right = _gradient(rows)
-    seen: NDArray[np.bool_] = inside & (columns_right * rows_down > columns_down * rows_right)
+    with np.errstate(all='ignore'):  # far outside the numbers may be infinite
+        upright = columns_right * rows_down > columns_down * rows_right
+    seen: NDArray[np.bool_] = inside & upright
     return seen
 
 
 def _gradient(values: NDArray[np.float32]) -> list[NDArray[Any]]:
-    with np.errstate(all='ignore'):  # far outside the numbers may be infinite
+    with np.errstate(all='ignore'):
         return list(np.gradient(values))
 
 

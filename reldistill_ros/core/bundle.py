@@ -37,6 +37,7 @@ from reldistill_ros.core.zero_shot import ProjectionHead
 FORMAT_VERSION = 3
 MANIFEST = 'manifest.json'
 STUDENT_ONNX = 'student.onnx'
+STUDENT_HALF_ONNX = 'student_float16.onnx'  # what TensorRT builds in float16
 STUDENT_WEIGHTS = 'student.safetensors'
 VOCABULARY = 'vocabulary.yaml'
 TEXT_FEATURES = 'text_features.npz'

@@ -69,6 +69,12 @@ def build_kernel_maps(coords: NDArray[np.int32], num_levels: int = NUM_LEVELS) -
     return (*levels, last)
 
 
+def coordinates_only(coords: NDArray[np.int32]) -> KernelMaps:
+    """Maps of one level without its tables, for those who build them elsewhere."""
+    empty = np.zeros((27, 0), np.int32)
+    return (LevelMaps(coords, empty, empty[0], empty[0], empty[:8]),)
+
+
 def _level_maps(coords: NDArray[np.int32]) -> tuple[LevelMaps, NDArray[np.int32]]:
     """Tables of a level, and the coordinates of the coarser one."""
     num = len(coords)

@@ -141,9 +141,15 @@ class Student(nn.Module):
         self.backbone = Backbone(settings, num_features)
         self.head = nn.Linear(NETWORKS[settings.network][0][-1], settings.embedding_size)
 
-    def forward(self, feats: Tensor, maps: SparseMaps) -> Tensor:
-        """Input features (V, F) -> embeddings (V, C), not normalised."""
-        embeddings: Tensor = self.head(self.backbone(feats, maps))
+    def forward(self, feats: Tensor, maps: SparseMaps, rows: Tensor | None = None) -> Tensor:
+        """Input features (V, F) -> embeddings of the voxels `rows` (P,), or else of all.
+
+        They are (P, C) or (V, C), not normalised.
+        """
+        features = self.backbone(feats, maps)
+        embeddings: Tensor = self.head(
+            features if rows is None else features.index_select(0, rows)
+        )
         return embeddings
 
 

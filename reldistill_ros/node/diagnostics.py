@@ -59,16 +59,18 @@ class StageTimes:
         decode: message to points.
         inference: points to labels.
         output: labels to published messages.
+        fusion: labels to labels that the cameras had a say in.
     """
 
     wait: float
     decode: float
     inference: float
     output: float
+    fusion: float = 0.0
 
     @property
     def total(self) -> float:
-        return self.wait + self.decode + self.inference + self.output
+        return self.wait + self.decode + self.inference + self.output + self.fusion
 
 
 class Statistics:

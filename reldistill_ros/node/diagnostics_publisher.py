@@ -22,23 +22,25 @@ class Report:
         findings: what is worth telling.
         otherwise: the message where there is nothing.
         values: what to show in any case.
+        part: of the node that it is about.
     """
 
     findings: Sequence[Finding]
     otherwise: str
     values: dict[str, str]
+    part: str = 'segmentation'
 
 
 class DiagnosticsPublisher:
-    """Publishes on /diagnostics what `report` says, each time `publish` is called.
+    """Publishes on /diagnostics what `reports` say, each time `publish` is called.
 
     Args:
         node: whose status it is.
-        report: makes the status.
+        reports: makes the status of each part of it.
     """
 
-    def __init__(self, node: Any, report: Callable[[], Report]) -> None:
-        self._node, self._report = node, report
+    def __init__(self, node: Any, reports: Callable[[], Sequence[Report]]) -> None:
+        self._node, self._reports = node, reports
         self._publisher = node.create_publisher(
             DiagnosticArray,
             '/diagnostics',
@@ -48,18 +50,19 @@ class DiagnosticsPublisher:
 
     def publish(self) -> None:
         """Publish the status as it is now."""
-        report = self._report()
+        array = DiagnosticArray(status=[self._status(report) for report in self._reports()])
+        array.header.stamp = self._node.get_clock().now().to_msg()
+        self._publisher.publish(array)
+
+    def _status(self, report: Report) -> DiagnosticStatus:
         level, message = worst_of(report.findings, report.otherwise)
-        status = DiagnosticStatus(
+        return DiagnosticStatus(
             level=bytes([level]),
-            name=f'{self._node.get_name()}: segmentation',
+            name=f'{self._node.get_name()}: {report.part}',
             message=message,
             hardware_id=self._node.get_fully_qualified_name(),
             values=[KeyValue(key=key, value=value) for key, value in report.values.items()],
         )
-        array = DiagnosticArray(status=[status])
-        array.header.stamp = self._node.get_clock().now().to_msg()
-        self._publisher.publish(array)
 
 
 def input_state(node: Any, subscription: Any, timeout: float) -> InputState:

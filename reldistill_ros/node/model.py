@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -63,6 +63,40 @@ class Encoder(Protocol):
     def __call__(self, vocabulary: Vocabulary, unknown_share: float) -> Any: ...
 
 
+class ImageEncoder(Protocol):
+    """What the node asks of `reldistill_ros.cameras.image_encoder.ImageEncoder`."""
+
+    def encode(self, image: NDArray[np.uint8]) -> Any:
+        """Look at an image (H, W, 3): an `Encoded`, slowly."""
+
+
+class Ensemble(Protocol):
+    """What the node asks of `reldistill_ros.cameras.ensemble.Ensemble`."""
+
+    def __call__(
+        self, points: NDArray[np.float32], labels: Labels, views: Sequence[Any]
+    ) -> Labels: ...
+
+
+class ModelSource(Protocol):
+    """Opens the parts of one model, any number of times."""
+
+    def labeller(self, settings: NodeSettings) -> Labeller:
+        """The student, in the engine that the settings name."""
+
+    def text_encoder(self) -> Encoder:
+        """What encodes words."""
+
+    def image_encoder(self) -> ImageEncoder | None:
+        """What looks at images; None where the model has none."""
+
+    def ensemble(self, vocabulary: Vocabulary) -> Ensemble:
+        """What fuses the labels of these words with those of the cameras."""
+
+
+OpenSource = Callable[[NodeSettings], ModelSource]
+
+
 class Dictionary:
     """From the parameters about words to `Words`.
 
@@ -104,33 +138,60 @@ class Dictionary:
         return self._encoder.value(vocabulary, settings.unknown_share)
 
 
-MakeLabeller = Callable[[NodeSettings], Labeller]
-MakeEncoder = Callable[[NodeSettings], Encoder]
+class BundleSource:
+    """The bundle that the parameters name, read and checked once.
 
+    Args:
+        settings: of the node.
 
-def load_labeller(settings: NodeSettings) -> Labeller:
-    """Open the bundle in the engine that the settings name."""
-    from reldistill_ros.labeller import Labeller as BundleLabeller
+    Raises:
+        InputError: there is no such bundle, or it is not as it was exported.
+    """
 
-    labeller: Any = BundleLabeller.from_bundle(
-        resolve_bundle(settings),
-        backend=settings.backend,
-        num_threads=settings.num_threads,
-        precision=settings.precision,
-    )
-    return labeller  # type: ignore[no-any-return]
+    def __init__(self, settings: NodeSettings) -> None:
+        from reldistill_ros.core.bundle import load_bundle
 
+        self._bundle = load_bundle(resolve_bundle(settings))
+        self._image_threads = settings.image_threads
+        self._ensemble: Any = None  # its weights
 
-def load_encoder(settings: NodeSettings) -> Encoder:
-    """Open the bundle's text encoder."""
-    from reldistill_ros.core.bundle import load_bundle
-    from reldistill_ros.words.words import PromptEncoder
+    def labeller(self, settings: NodeSettings) -> Labeller:
+        """Open the bundle in the engine that the settings name."""
+        from reldistill_ros.labeller import Labeller as BundleLabeller
 
-    encoder = PromptEncoder.from_bundle(load_bundle(resolve_bundle(settings)), user_cache())
-    # now, as a change of words should not wait for it; a bundle without one says so at the first
-    # word that needs it
-    attempt(encoder.load)
-    return encoder
+        labeller: Any = BundleLabeller.from_bundle(
+            self._bundle,
+            backend=settings.backend,
+            num_threads=settings.num_threads,
+            precision=settings.precision,
+        )
+        return labeller  # type: ignore[no-any-return]
+
+    def text_encoder(self) -> Encoder:
+        """Open the bundle's text encoder."""
+        from reldistill_ros.words.words import PromptEncoder
+
+        encoder = PromptEncoder.from_bundle(self._bundle, user_cache())
+        # now, as a change of words should not wait for it; a bundle without one says so at the
+        # first word that needs it
+        attempt(encoder.load)
+        return encoder
+
+    def image_encoder(self) -> ImageEncoder | None:
+        """Open the bundle's image encoder."""
+        from reldistill_ros.cameras.image_encoder import load_image_encoder
+
+        return load_image_encoder(self._bundle, self._image_threads)
+
+    def ensemble(self, vocabulary: Vocabulary) -> Ensemble:
+        """The ensemble of the bundle; its file is read once."""
+        from reldistill_ros.cameras.ensemble import Ensemble as BundleEnsemble
+        from reldistill_ros.cameras.ensemble import load_ensemble_settings
+
+        if self._ensemble is None:
+            self._ensemble = load_ensemble_settings(self._bundle)
+        known, voxel = self._bundle.vocabulary, self._bundle.manifest.voxel
+        return BundleEnsemble(self._ensemble, vocabulary, known, voxel)
 
 
 def user_cache() -> Path:

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 from typing import Any, Literal, get_args
 
-import annotated_types
-from pydantic import Field
-from pydantic.fields import FieldInfo
+from pydantic import Field, field_validator
 
-from reldistill_ros.backends.backend import BackendName, Precision
+from reldistill_ros.backends.backend import PRECISIONS, BackendName, Precision
+from reldistill_ros.backends.cuda_device import has_cuda_device
 from reldistill_ros.core.errors import InputError
 from reldistill_ros.core.settings import Settings, parse_settings
+from reldistill_ros.node.camera_settings import camera_parameters, check_camera_names
+from reldistill_ros.node.declaring import declare, plain_value, release_given
 from reldistill_ros.node.stamps import StampProblem
 
-# rclpy declares these for every node
-PARAMETERS_OF_ROS = {'use_sim_time', 'start_type_description_service'}
 # what may change while the node runs; ROS has no empty list of text on the command line, so that
 # [''] stands for it
 DYNAMIC = frozenset({'prompts', 'prompt_templates', 'unknown_share', 'filter_classes'})
@@ -50,13 +49,14 @@ class NodeSettings(Settings):
     )
     backend: NodeBackend = Field(
         default='auto',
-        description='What runs the student: fused is the fastest on a CPU; auto is the fastest '
-        'that can be opened, and takes the next one where it fails.',
+        description='What runs the student: tensorrt on a GPU, fused is the fastest on a CPU; auto '
+        'is the fastest that can be opened, and takes the next one where it fails.',
     )
     precision: Precision = Field(
         default='float32',
-        description='Of backend fused: bfloat16 is about twice as fast where the CPU has it; the '
-        'manifest of a bundle that was exported on such a CPU tells how many labels it changes.',
+        description='Of backend tensorrt, float16, and of fused, bfloat16, about twice as fast '
+        'where the CPU has it; the manifest of the bundle tells how many labels they change. With '
+        'backend auto, an engine that lacks it computes in float32.',
     )
     num_threads: int = Field(
         default=2, ge=1, le=256, description='Threads of the backend on the CPU.'
@@ -131,6 +131,42 @@ class NodeSettings(Settings):
         le=3600.0,
         description='Seconds without a cloud after which the diagnostics warn.',
     )
+    cameras: tuple[str, ...] = Field(
+        default=(),
+        description='Names of cameras; each has parameters camera.NAME.* and topics '
+        '~/input/NAME/image and ~/input/NAME/camera_info.',
+    )
+    fixed_frame: str = Field(
+        default='',
+        description='Frame that stands still while the robot moves, such as odom: images are '
+        'moved to the time of the sweep; empty: they are taken as they are.',
+    )
+    extrinsics_file: str = Field(
+        default='',
+        description='YAML file with a list extrinsics of parent, child, translation and rotation: '
+        'where frames stand, before what /tf says of them.',
+    )
+    image_threads: int = Field(
+        default=1, ge=1, le=256, description="Threads of the bundle's image encoder."
+    )
+    max_image_pixels: int = Field(
+        default=20_000_000,
+        ge=1,
+        le=1_000_000_000,
+        description='An image of more pixels is rejected.',
+    )
+    image_timeout: float = Field(
+        default=20.0,
+        ge=0.1,
+        le=3600.0,
+        description='Seconds after which the work on an image counts as stuck and is given up.',
+    )
+
+    @field_validator('cameras')
+    @classmethod
+    def _are_camera_names(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        check_camera_names(names)
+        return names
 
 
 def declare_settings(node: Any) -> NodeSettings:
@@ -142,31 +178,17 @@ def declare_settings(node: Any) -> NodeSettings:
     Raises:
         InputError: a value is missing or wrong.
     """
-    from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
-
-    where = f'parameters of {node.get_fully_qualified_name()}'
-    unknown = _release_given(node)
+    given = release_given(node)
+    settings = declare(node, NodeSettings, dynamic=DYNAMIC)
+    known = {*NodeSettings.model_fields, *camera_parameters(settings.cameras)}
+    unknown = sorted({*given} - known)
     if unknown:
         # no error: a file for all nodes (`/**`) may hold parameters of others
         node.get_logger().warning(
             f'ignored, as this node has no such parameters: {", ".join(unknown)}; '
             f'it has {", ".join(NodeSettings.model_fields)}'
         )
-    values = {}
-    for name, field in NodeSettings.model_fields.items():
-        try:
-            _declare(node, name, field)
-        except (InvalidParameterTypeException, InvalidParameterValueException) as error:
-            raise InputError('a parameter is wrong', where=where, got=error) from error
-        values[name] = plain_value(node.get_parameter(name).value)
-    return parse_settings(values, NodeSettings, where)
-
-
-def plain_value(value: Any) -> Any:
-    """A parameter's value as settings take it: `['']` is the empty list."""
-    if not isinstance(value, (list, tuple)):
-        return value
-    return [] if list(value) == [''] else list(value)
+    return settings
 
 
 def check_changes(settings: NodeSettings, changes: dict[str, Any]) -> NodeSettings:
@@ -182,9 +204,19 @@ def check_changes(settings: NodeSettings, changes: dict[str, Any]) -> NodeSettin
 
 
 def engines_of(settings: NodeSettings) -> tuple[str, ...]:
-    """Names of the engines to try, the best one first."""
+    """Names of the engines to try, the best one first; `tensorrt` only where there is a GPU."""
+    if settings.backend != AUTO:
+        return (settings.backend,)
     engines: tuple[str, ...] = get_args(BackendName)
-    return engines if settings.backend == AUTO else (settings.backend,)
+    return engines if has_cuda_device() else tuple(e for e in engines if e != 'tensorrt')
+
+
+def in_engine(settings: NodeSettings, engine: str) -> NodeSettings:
+    """The settings to open an engine of the ladder with."""
+    changes: dict[str, str] = {'backend': engine}
+    if settings.backend == AUTO and settings.precision not in PRECISIONS[engine]:
+        changes['precision'] = 'float32'
+    return settings.model_copy(update=changes)
 
 
 def dropped_stamps(settings: NodeSettings) -> list[StampProblem]:
@@ -195,35 +227,6 @@ def dropped_stamps(settings: NodeSettings) -> list[StampProblem]:
         'future': settings.drop_future,
     }
     return [problem for problem, is_dropped in chosen.items() if is_dropped]
-
-
-def _declare(node: Any, name: str, field: FieldInfo) -> None:
-    """Declare one parameter; a list needs its type said, as an empty one has none."""
-    from rclpy.parameter import Parameter
-
-    descriptor = _descriptor(name, field)
-    if field.default != ():
-        node.declare_parameter(name, field.default, descriptor)
-        return
-    node.declare_parameter(name, [''], descriptor)
-    if plain_value(node.get_parameter(name).value) == []:
-        node.set_parameters([Parameter(name, Parameter.Type.STRING_ARRAY, [])])
-
-
-def _release_given(node: Any) -> list[str]:
-    """Undeclare what ROS declared by itself, so that it can be declared with its description.
-
-    Returns:
-        Names of the parameters that the node was given and does not have.
-    """
-    given = sorted(node.get_parameters_by_prefix('').keys() - PARAMETERS_OF_ROS)
-    for name in given:
-        node.undeclare_parameter(name)
-    return [
-        name
-        for name in given
-        if name not in NodeSettings.model_fields and not name.startswith('qos_overrides.')
-    ]
 
 
 def choose_intensity_max(parameter: float, of_bundle: float | None) -> float:
@@ -242,30 +245,3 @@ def choose_intensity_max(parameter: float, of_bundle: float | None) -> float:
             fix='set the parameter to the largest intensity that the lidar driver writes',
         )
     return chosen
-
-
-def limits_of(field: FieldInfo) -> tuple[float, ...]:
-    """Smallest and largest value of a number, empty where there are none."""
-    low = [limit.ge for limit in field.metadata if isinstance(limit, annotated_types.Ge)]
-    high = [limit.le for limit in field.metadata if isinstance(limit, annotated_types.Le)]
-    return tuple(float(str(limit)) for limit in (*low, *high))
-
-
-def _descriptor(name: str, field: FieldInfo) -> Any:
-    from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
-
-    descriptor = ParameterDescriptor(name=name, description=field.description)
-    descriptor.read_only = name not in DYNAMIC
-    choices = get_args(field.annotation)
-    if choices and str in map(type, choices):
-        descriptor.additional_constraints = f'one of {", ".join(choices)}'
-    limits = limits_of(field)
-    if limits and field.annotation is int:
-        low, high = map(int, limits)
-        descriptor.integer_range = [IntegerRange(from_value=low, to_value=high, step=1)]
-    elif limits:
-        low_value, high_value = map(float, limits)
-        descriptor.floating_point_range = [
-            FloatingPointRange(from_value=low_value, to_value=high_value, step=0.0)
-        ]
-    return descriptor

@@ -4,8 +4,11 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from collections.abc import Mapping
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
 
+from reldistill_ros.node.camera_settings import CameraSettings
 from reldistill_ros.node.diagnostics import Statistics
 from reldistill_ros.node.inference import Inference
 from reldistill_ros.node.loading import Model
@@ -16,7 +19,11 @@ from reldistill_ros.node.stamps import StampChecker
 from reldistill_ros.node.subscription import subscribe
 from reldistill_ros.node.sweep_log import SweepLog
 from reldistill_ros.node.sweeps import Intake, Sweep, SweepLabelling
+from reldistill_ros.node.vision import Vision
 from reldistill_ros.node.words_control import WordsControl
+
+if TYPE_CHECKING:
+    from reldistill_ros.node.camera_system import ActiveCameras, CameraSystem
 
 NO_TOPICS = 'ROS cannot create the topics'
 
@@ -29,12 +36,14 @@ class Configured:
         outputs: clouds and label info.
         log: of the sweeps' fates.
         words: changes them.
+        cameras: what cameras add, None where there are none.
 
     Args:
         node: the lifecycle node.
         model: open and warm; closed with this.
         settings: of the node.
         statistics: what counts.
+        cameras: parameters of each camera.
 
     Raises:
         InputError: ROS does not create a topic, for its QoS parameters are wrong.
@@ -47,12 +56,21 @@ class Configured:
         settings: NodeSettings,
         *,
         statistics: Statistics,
+        cameras: Mapping[str, CameraSettings],
     ) -> None:
         self.model = model
+        self.cameras: CameraSystem | None = None
         with told_to_the_user(NO_TOPICS):
+            if model.vision is not None:
+                self.cameras = self._make_cameras(node, model.vision, cameras, settings)
             self.outputs = Outputs(node, model.revision, settings.filter_classes)
             self.log = SweepLog(node, statistics)
         self.words = WordsControl(node, model.dictionary, model.engine, settings)
+
+    @property
+    def are_labels_wanted(self) -> bool:
+        """Whether anybody listens to anything that is made of labels."""
+        return self.outputs.are_wanted or bool(self.cameras and self.cameras.are_overlays_wanted)
 
     def announce(self) -> str:
         """Publish the first label info; returns what the node is ready with."""
@@ -73,7 +91,27 @@ class Configured:
         ended &= self.model.engine.close(max(deadline - time.monotonic(), 0))
         self.outputs.destroy()
         self.log.destroy()
+        if self.cameras is not None:
+            self.cameras.destroy()
         return ended
+
+    def _make_cameras(
+        self,
+        node: Any,
+        vision: Vision,
+        cameras: Mapping[str, CameraSettings],
+        settings: NodeSettings,
+    ) -> CameraSystem:
+        # here, as it needs the packages of the extra `cameras`
+        from reldistill_ros.node.camera_system import CameraSystem
+
+        engine = self.model.engine
+
+        def words() -> Any:
+            labeller = engine.labeller
+            return None if labeller is None else labeller.words
+
+        return CameraSystem(node, vision, cameras, settings=settings, words=words)
 
 
 class Active:
@@ -100,38 +138,52 @@ class Active:
         statistics: Statistics,
     ) -> None:
         self._node, self._configured = node, configured
-        self._timeout = settings.inference_timeout
+        self._timeout, self._image_timeout = settings.inference_timeout, settings.image_timeout
         engine, outputs, log = configured.model.engine, configured.outputs, configured.log
 
         def now_ns() -> int:
             return int(node.get_clock().now().nanoseconds)
 
-        labelling = SweepLabelling(
-            engine,
-            outputs,
-            log,
-            settings=settings,
-            intensity_max=configured.model.intensity_max,
-            now_ns=now_ns,
-            logger=node.get_logger(),
-        )
-        self.inference: Inference[Sweep] = Inference(labelling)
-        intake = Intake(
-            outputs, engine, self.inference, log=log, stamps=stamps, statistics=statistics
-        )
-        with told_to_the_user(NO_TOPICS):
+        with ExitStack() as on_failure, told_to_the_user(NO_TOPICS):
+            self.cameras: ActiveCameras | None = None
+            if configured.cameras is not None:
+                self.cameras = configured.cameras.activate(lambda: configured.are_labels_wanted)
+                on_failure.callback(self.cameras.destroy, 0)
+            labelling = SweepLabelling(
+                engine,
+                outputs,
+                log,
+                settings=settings,
+                intensity_max=configured.model.intensity_max,
+                now_ns=now_ns,
+                logger=node.get_logger(),
+                eyes=self.cameras,
+            )
+            self.inference: Inference[Sweep] = Inference(labelling)
+            on_failure.callback(self.inference.stop, 0)
+            intake = Intake(
+                lambda: configured.are_labels_wanted,
+                engine,
+                self.inference,
+                log=log,
+                stamps=stamps,
+                statistics=statistics,
+            )
             self.subscription = subscribe(
                 node,
                 lambda cloud: intake(cloud, now_ns()),
                 lambda number: statistics.noticed('lost', number),
             )
+            on_failure.pop_all()
 
     def give_up_if_stuck(self) -> None:
-        """Replace inference thread and engine where a sweep takes too long.
+        """Replace threads, engine and image encoder where a sweep or an image takes too long.
 
         Raises:
             StuckTwiceError: that has happened before, and the first one hangs still.
         """
+        if self.cameras is not None:
+            self.cameras.give_up_if_stuck(self._image_timeout)
         stuck = self.inference.give_up_if_stuck(self._timeout)
         if stuck is not None:
             self._configured.log.failed(stuck.cloud, 'stuck')
@@ -141,8 +193,12 @@ class Active:
             )
 
     def destroy(self, timeout: float) -> bool:
-        """Listen no more; returns whether the inference ended in time."""
+        """Listen no more; returns whether all threads ended in time."""
+        deadline = time.monotonic() + timeout
         self._node.destroy_subscription(self.subscription)
         for sweep in self.inference.stop(timeout):
             self._configured.log.dropped(sweep.cloud, 'deactivated')
-        return not self.inference.is_alive
+        ended = not self.inference.is_alive
+        if self.cameras is not None:
+            ended &= self.cameras.destroy(max(deadline - time.monotonic(), 0))
+        return ended

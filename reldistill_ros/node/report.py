@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from reldistill_ros.node.diagnostics import Finding, InputState, Statistics
@@ -22,6 +23,7 @@ class NodeState:
         source: of the input, None while the node does not listen.
         is_encoding: whether other words are on their way.
         values: what else to show.
+        findings: what else is worth telling.
     """
 
     lifecycle: str
@@ -30,11 +32,16 @@ class NodeState:
     source: InputState | None
     is_encoding: bool
     values: dict[str, str]
+    findings: Sequence[Finding] = ()
 
 
 def report_of(state: NodeState, statistics: Statistics) -> Report:
     """The status of the node since the last call."""
-    findings = [*_findings_of_engine(state), *statistics.findings(state.source)]
+    findings = [
+        *_findings_of_engine(state),
+        *statistics.findings(state.source),
+        *state.findings,
+    ]
     otherwise = 'labelling or waiting' if state.source else state.lifecycle
     labeller = state.engine.labeller if state.engine else None
     values = {

@@ -24,6 +24,7 @@ NUMBERS = (
     'pipeline_latency_ms',
     'processing_time/decode_ms',
     'processing_time/inference_ms',
+    'processing_time/fusion_ms',
     'processing_time/output_ms',
     'processing_time/total_ms',
 )
@@ -71,8 +72,15 @@ class SweepLog:
         self._statistics.failed(reason)
         self._lose(cloud, f'failed: {reason}')
 
-    def labelled(self, cloud: Any, times: StageTimes, revision: str) -> None:
-        """It was published."""
+    def labelled(self, cloud: Any, times: StageTimes, revision: str, cameras: str = '') -> None:
+        """It was published.
+
+        Args:
+            cloud: it.
+            times: where its time went.
+            revision: of its words.
+            cameras: how much later than the sweep each looked, in seconds, or why it had no say.
+        """
         self._statistics.labelled(times)
         now_ns, now = self._node.get_clock().now().nanoseconds, time.monotonic()
         milliseconds = {
@@ -80,6 +88,7 @@ class SweepLog:
             'pipeline_latency_ms': 1e-6 * (now_ns - stamp_ns_of(cloud)),
             'processing_time/decode_ms': 1e3 * times.decode,
             'processing_time/inference_ms': 1e3 * times.inference,
+            'processing_time/fusion_ms': 1e3 * times.fusion,
             'processing_time/output_ms': 1e3 * times.output,
             'processing_time/total_ms': 1e3 * times.total,
         }
@@ -90,7 +99,8 @@ class SweepLog:
         waited = {'wait_ms': 1e3 * times.wait}
         values = {name.split('/')[-1]: value for name, value in milliseconds.items()} | waited
         texts = {name: f'{value:.3f}' for name, value in values.items()}
-        self._publish(cloud, 'labelled', {'revision': revision, **texts})
+        told = {'cameras': cameras} if cameras else {}
+        self._publish(cloud, 'labelled', {'revision': revision, **told, **texts})
 
     def destroy(self) -> None:
         """Remove the topics."""

@@ -9,13 +9,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from reldistill_ros.core.errors import InputError
 from reldistill_ros.node.attempt import attempt
 from reldistill_ros.node.diagnostics import StageTimes, Statistics
 from reldistill_ros.node.engine import Engine
 from reldistill_ros.node.inference import Inference, IsCurrent
+from reldistill_ros.node.model import LabelledSweep
 from reldistill_ros.node.parameters import NodeSettings
 from reldistill_ros.node.stamps import StampChecker, is_too_old, stamp_ns_of
 from reldistill_ros.point_cloud import read_points
@@ -35,11 +39,21 @@ class Sweep:
     arrived: float
 
 
+class Eyes(Protocol):
+    """What the node asks of its cameras."""
+
+    def fuse(self, cloud: Any, points: NDArray[np.float32], sweep: LabelledSweep) -> Any:
+        """Their opinions in the labels, without waiting: a `FusedSweep`."""
+
+    def show(self, cloud: Any, points: NDArray[np.float32], sweep: Any) -> None:
+        """Hand over a fused sweep that was published."""
+
+
 class Intake:
     """The executor's side: takes a cloud and returns at once.
 
     Args:
-        outputs: asked whether anybody listens.
+        are_wanted: asked whether anybody listens.
         engine: asked whether it is open.
         inference: what labels.
         log: of the sweeps' fates.
@@ -48,7 +62,7 @@ class Intake:
 
     def __init__(
         self,
-        outputs: Outputs,
+        are_wanted: Callable[[], bool],
         engine: Engine,
         inference: Inference[Sweep],
         *,
@@ -56,7 +70,7 @@ class Intake:
         stamps: StampChecker,
         statistics: Statistics,
     ) -> None:
-        self._outputs, self._engine, self._inference = outputs, engine, inference
+        self._are_wanted, self._engine, self._inference = are_wanted, engine, inference
         self._log, self._stamps, self._statistics = log, stamps, statistics
 
     def __call__(self, cloud: Any, now_ns: int) -> None:
@@ -68,7 +82,7 @@ class Intake:
         """
         self._statistics.received()
         problem = self._stamps.check(stamp_ns_of(cloud), now_ns)
-        if not self._outputs.are_wanted:
+        if not self._are_wanted():
             self._log.not_requested(cloud)
         elif problem is not None and self._stamps.is_dropped(problem):
             self._log.dropped(cloud, problem)
@@ -95,6 +109,7 @@ class SweepLabelling:
         intensity_max: raw intensity that counts as 1.
         now_ns: the node's clock.
         logger: of the node.
+        eyes: what cameras say of sweeps; None where there are none.
     """
 
     def __init__(
@@ -107,7 +122,9 @@ class SweepLabelling:
         intensity_max: float,
         now_ns: Callable[[], int],
         logger: Any,
+        eyes: Eyes | None = None,
     ) -> None:
+        self._eyes = eyes
         self._engine, self._outputs, self._log = engine, outputs, log
         self._settings, self._intensity_max = settings, intensity_max
         self._now_ns, self._logger = now_ns, logger
@@ -148,15 +165,23 @@ class SweepLabelling:
         if not is_current():
             return
         self._engine.succeeded()
+        cameras = ''
+        if self._eyes is not None:
+            labelled = fused = self._eyes.fuse(sweep.cloud, points, labelled)
+            cameras = fused.cameras
+        seen = time.monotonic()
         self._outputs.publish(sweep.cloud, points, labelled)
+        if self._eyes is not None:
+            self._eyes.show(sweep.cloud, points, fused)
         published = time.monotonic()
         times = StageTimes(
             wait=started - sweep.arrived,
             decode=decoded - started,
             inference=done - decoded,
-            output=published - done,
+            output=published - seen,
+            fusion=seen - done,
         )
-        self._log.labelled(sweep.cloud, times, labelled.words.revision)
+        self._log.labelled(sweep.cloud, times, labelled.words.revision, cameras)
 
 
 def is_odd_frame(frame_id: str) -> bool:

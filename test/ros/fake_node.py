@@ -7,10 +7,12 @@ import json
 import os
 import time
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from reldistill_ros.core.errors import InputError, run_command
+from reldistill_ros.core.settings import VoxelSettings
 from reldistill_ros.core.vocabulary import IGNORE_INDEX, Vocabulary, VocabularyClass
 from reldistill_ros.core.zero_shot import Labels
 
@@ -23,11 +25,17 @@ HEIGHTS = Vocabulary(
     ),
 )
 
+VOXEL = VoxelSettings(voxel_size=0.5, point_cloud_range=(-20, -20, -5, 20, 20, 5))
+
 
 @dataclass(frozen=True)
 class FakeWords:
     vocabulary: Vocabulary
     revision: str
+
+    @cached_property
+    def prompt_embeddings(self):
+        return np.eye(len(self.vocabulary.prompts), dtype=np.float32)
 
 
 @dataclass(frozen=True)
@@ -91,6 +99,28 @@ class FakeEncoder:
         return FakeWords(vocabulary, json.dumps(vocabulary.class_names))
 
 
+class FakeSource:
+    """A model made of fakes."""
+
+    def __init__(self, labeller, encoder=None, image_encoder=lambda: None):
+        self._labeller, self._encoder = labeller, encoder or FakeEncoder()
+        self._image_encoder = image_encoder
+
+    def labeller(self, settings):
+        return self._labeller
+
+    def text_encoder(self):
+        return self._encoder
+
+    def image_encoder(self):
+        return self._image_encoder()
+
+    def ensemble(self, vocabulary):
+        from reldistill_ros.cameras.ensemble import Ensemble, EnsembleSettings
+
+        return Ensemble(EnsembleSettings(), vocabulary, HEIGHTS, VOXEL)
+
+
 def load_for(seconds: float) -> HeightLabeller:
     """A model that takes long to load, in a call that no signal interrupts."""
     if seconds:
@@ -103,4 +133,4 @@ if __name__ == '__main__':
     from reldistill_ros.segment_node import main
 
     loading = float(os.environ.get('FAKE_NODE_LOADING', '0'))
-    run_command(lambda: main(lambda settings: load_for(loading), lambda settings: FakeEncoder()))
+    run_command(lambda: main(lambda settings: FakeSource(load_for(loading))))

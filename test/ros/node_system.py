@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import numpy as np
 import rclpy
-from fake_node import FakeEncoder, HeightLabeller
+from fake_node import FakeEncoder, FakeSource, HeightLabeller
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
@@ -22,14 +22,21 @@ class System:
     """The node, spinning in a thread, and a client."""
 
     def __init__(
-        self, *parameters, labeller=None, encoder=None, autostart=True, remappings=(), **client
+        self,
+        *parameters,
+        labeller=None,
+        encoder=None,
+        source=None,
+        autostart=True,
+        remappings=(),
+        **client,
     ):
         words = ('bundle:=x', 'diagnostics_period:=0.1', *parameters)
         given = (word for p in words for word in ('-p', p))
         rclpy.init(args=['--ros-args', *given, *remappings])
         self.labeller = labeller or HeightLabeller()
         self.encoder = encoder or FakeEncoder()
-        self.node = SegmentNode(lambda settings: self.labeller, lambda settings: self.encoder)
+        self.node = SegmentNode(source or self._open)
         if autostart:
             self.node.autostart()
         self.calls_of_warm_up = self.labeller.calls
@@ -40,6 +47,11 @@ class System:
         self.client = Client(**client)
         if autostart:
             self.client.connect()
+
+    def _open(self, settings):
+        source = FakeSource(None, self.encoder)
+        source.labeller = lambda settings: self.labeller  # which a test may let go of
+        return source
 
     def _spin(self):
         with suppress(ExternalShutdownException):

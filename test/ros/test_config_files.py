@@ -11,6 +11,10 @@ from xml.etree import ElementTree
 import pytest
 import yaml
 
+from reldistill_ros.core.settings import parse_settings
+from reldistill_ros.node.camera_settings import CameraSettings
+from reldistill_ros.node.parameters import NodeSettings
+
 CONFIG = Path(__file__).parents[2] / 'config'
 PRESETS = sorted((CONFIG / 'topics').glob('*.yaml'))
 NODE = '/segment_node'
@@ -74,3 +78,14 @@ def test_the_layouts_can_be_read():
 def test_every_topic_preset_names_topics_of_clouds(path):
     topics = yaml.safe_load(path.read_text(encoding='utf-8'))['lidar_topics']
     assert all(topic.startswith('/') for topic in topics)
+
+
+@pytest.mark.parametrize('path', PRESETS, ids=lambda path: path.stem)
+def test_every_camera_of_a_preset_has_topics_and_settings_that_the_node_takes(path):
+    node = yaml.safe_load(path.read_text(encoding='utf-8')).get('node', {'cameras': {}})
+    assert {*node} <= {'cameras', 'fixed_frame'}
+    NodeSettings(bundle='x', cameras=tuple(node['cameras']))
+    for name, camera in node['cameras'].items():
+        assert camera.pop('image').startswith('/')
+        assert camera.pop('camera_info').startswith('/')
+        parse_settings(camera, CameraSettings, name)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import runpy
 import shutil
 import signal
 import subprocess
@@ -97,6 +98,22 @@ def test_every_argument_is_described(name):
     arguments = [e for e in description.entities if isinstance(e, DeclareLaunchArgument)]
     assert {'bundle', 'dds_profile', 'rviz'} < {argument.name for argument in arguments}
     assert all(argument.description for argument in arguments)
+
+
+@pytest.mark.parametrize(('cameras', 'num_topics'), [('none', 0), ('preset', 2)])
+def test_the_cameras_of_a_preset_come_with_their_topics_and_parameters(cameras, num_topics):
+    launch = runpy.run_path(str(LAUNCH / 'segment.launch.py'))
+    defaults = {name: default for name, (default, _, _) in launch['ARGUMENTS'].items()}
+    given = {'bundle': 'x', 'topics_preset': 'kitti', 'cameras': cameras}
+    value = (defaults | given).__getitem__
+    remappings = dict(launch['_camera_remappings'](value))
+    assert len(remappings) == num_topics
+    parameters = launch['_parameters'](value)
+    assert ('cameras' in parameters) == bool(num_topics)
+    if num_topics:
+        assert remappings['~/input/color_left/image'] == '/kitti/camera_color_left/image_raw'
+        assert parameters['cameras'] == ['color_left']
+        assert parameters['camera.color_left.is_rectified'] is True
 
 
 def test_a_missing_bundle_ends_the_launch_with_the_reason(ros2):

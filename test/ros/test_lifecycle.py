@@ -13,7 +13,7 @@ import pytest
 
 pytest.importorskip('rclpy', reason='rclpy is not installed')
 
-from fake_node import HeightLabeller
+from fake_node import FakeSource, HeightLabeller
 from lifecycle_msgs.srv import GetState
 from node_system import change, random_points
 from ros_client import make_cloud
@@ -93,15 +93,18 @@ def test_cleanup_lets_go_of_the_model_and_its_memory(start):
 def test_a_failed_configure_is_told_and_can_be_tried_again(start, error):
     system = start(autostart=False)
     good, system.labeller = system.labeller, None
-    system.node._make_labeller = lambda settings: raise_(error)
+    system.node._open_source = lambda settings: raise_(error)
     assert not change(system, 'configure')
     assert state(system) == 'unconfigured'
     assert system.client.spin_until(
-        lambda: str(error) in system.client.diagnostics[-1].status[0].message
+        lambda: (
+            system.client.diagnostics
+            and str(error) in system.client.diagnostics[-1].status[0].message
+        )
     )
     assert system.client.diagnostics[-1].status[0].level == b'\x02'
     system.labeller = good
-    system.node._make_labeller = lambda settings: good
+    system.node._open_source = lambda settings: FakeSource(good)
     assert change(system, 'configure')
     assert change(system, 'activate')
     system.client.connect()
@@ -169,12 +172,13 @@ def test_a_node_in_its_second_best_engine_says_so_until_the_best_works_again(sta
     system = start(autostart=False)
     broken = {'fused'}
 
-    def make(settings):
-        if settings.backend in broken:
-            raise RuntimeError('CUDA out of memory')
-        return HeightLabeller()
+    class Source(FakeSource):
+        def labeller(self, settings):
+            if settings.backend in broken:
+                raise RuntimeError('CUDA out of memory')
+            return HeightLabeller()
 
-    system.node._make_labeller = make
+    system.node._open_source = lambda settings: Source(None)
     assert change(system, 'configure')
     assert change(system, 'activate')
     system.client.connect()

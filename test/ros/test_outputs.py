@@ -92,7 +92,9 @@ def test_each_sweep_is_told_with_its_fate_its_words_and_its_times(start):
     values = {entry.key: entry.value for entry in labelled.values}
     assert labelled.message == 'labelled'
     assert values['revision'] == 'fake'
-    parts = sum(float(values[f'{name}_ms']) for name in ('wait', 'decode', 'inference', 'output'))
+    parts = sum(
+        float(values[f'{name}_ms']) for name in ('wait', 'decode', 'inference', 'output', 'fusion')
+    )
     assert parts == pytest.approx(float(values['total_ms']), abs=0.01)
     assert times[0].data == pytest.approx(parts, abs=0.01)
     assert rejected.message.startswith('rejected: the cloud has no field')

@@ -169,7 +169,14 @@ def test_through_the_node_every_sweep_gets_the_labels_it_gets_without_ros(tmp_pa
 def test_the_stages_of_the_node_and_the_transport_make_up_the_latency(tmp_path):
     outcome, _ = play(tmp_path, Course(rate=None))
     for sweep in outcome.results:
-        assert [*sweep.stages_ms] == ['wait', 'decode', 'inference', 'output', 'transport']
+        assert [*sweep.stages_ms] == [
+            'wait',
+            'decode',
+            'inference',
+            'output',
+            'fusion',
+            'transport',
+        ]
         assert sum(sweep.stages_ms.values()) == pytest.approx(sweep.latency_ms, abs=0.01)
     assert outcome.summary['stages_ms']['inference']['p99'] > 0
 

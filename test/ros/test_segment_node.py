@@ -14,13 +14,15 @@ import yaml
 pytest.importorskip('rclpy', reason='rclpy is not installed')
 
 import rclpy
-from fake_node import HeightLabeller
+from fake_node import FakeSource, HeightLabeller
 from node_system import columns_of, random_points
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from ros_client import make_cloud
 
 from reldistill_ros.core.errors import InputError
-from reldistill_ros.node.parameters import DYNAMIC, NodeSettings, limits_of
+from reldistill_ros.node.camera_settings import CameraSettings
+from reldistill_ros.node.declaring import limits_of
+from reldistill_ros.node.parameters import DYNAMIC, NodeSettings
 from reldistill_ros.node.run import ended_by_signal, spin
 from reldistill_ros.segment_node import SegmentNode
 
@@ -176,6 +178,18 @@ def test_the_parameter_file_names_every_parameter_with_its_default_and_range():
             assert f'{field.annotation(limit)}' in comment or limit == 0
 
 
+def test_the_parameter_file_shows_every_parameter_of_a_camera_with_its_default_and_range():
+    text = (Path(__file__).parents[2] / 'config' / 'segment.yaml').read_text()
+    shown = text.partition('    # camera:\n')[2].partition('    # QoS')[0]
+    lines = (line.replace('    # ', '', 1) for line in shown.splitlines())
+    written = yaml.safe_load('\n'.join(lines))['front']
+    defaults = {name: field.default for name, field in CameraSettings.model_fields.items()}
+    assert written == defaults | {'extrinsics': [0.0] * 7}
+    for name, field in CameraSettings.model_fields.items():
+        for limit in limits_of(field):
+            assert f'{field.annotation(limit)}' in shown.split(f' {name}:')[1] or limit == 0
+
+
 def test_a_parameter_that_the_node_does_not_have_is_named_in_a_warning(start, capfd):
     start('num_thread:=3', 'use_sim_time:=true', 'qos_overrides./other.publisher.depth:=7')
     warning = next(line for line in capfd.readouterr().err.splitlines() if 'ignored' in line)
@@ -202,7 +216,7 @@ def test_a_wrong_parameter_is_refused_with_its_name(parameters, words):
     rclpy.init(args=['--ros-args', *(word for p in parameters for word in ('-p', p))])
     try:
         with pytest.raises(InputError, match=words):
-            SegmentNode(lambda settings: HeightLabeller()).autostart()
+            SegmentNode(lambda settings: FakeSource(HeightLabeller())).autostart()
     finally:
         rclpy.try_shutdown()
 
@@ -210,7 +224,7 @@ def test_a_wrong_parameter_is_refused_with_its_name(parameters, words):
 @pytest.mark.parametrize('shutdown', [True, False])
 def test_a_callback_may_fail_because_ros_has_ended_but_for_no_other_reason(shutdown):
     rclpy.init(args=['--ros-args', '-p', 'bundle:=x'])
-    node = SegmentNode(lambda settings: HeightLabeller())
+    node = SegmentNode(lambda settings: FakeSource(HeightLabeller()))
 
     def callback():
         if shutdown:
@@ -232,6 +246,6 @@ def test_a_bundle_without_intensity_needs_the_parameter():
     rclpy.init(args=['--ros-args', '-p', 'bundle:=x'])
     try:
         with pytest.raises(InputError, match='intensity_max'):
-            SegmentNode(lambda settings: labeller).autostart()
+            SegmentNode(lambda settings: FakeSource(labeller)).autostart()
     finally:
         rclpy.try_shutdown()

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +19,19 @@ from trainer.onnx_graph import write_onnx
 
 
 def write_bundle(
-    path: Path, inputs: InputSettings | None = None, intensity_max: float | None = 255.0
+    path: Path,
+    inputs: InputSettings | None = None,
+    intensity_max: float | None = 255.0,
+    add_files: Callable[[Path], object] = lambda path: None,
 ) -> Path:
-    """Write the files by hand, as `trainer.export` does after a training run."""
+    """Write the files by hand, as `trainer.export` does after a training run.
+
+    Args:
+        path: folder.
+        inputs: of the student.
+        intensity_max: of the manifest.
+        add_files: writes more of them.
+    """
     path.mkdir()
     torch.manual_seed(0)
     settings = StudentSettings(network='small', embedding_size=16)
@@ -40,6 +51,7 @@ def write_bundle(
         prompt_embeddings=prompts.astype(np.float32),
         embedding_mean=np.zeros(16, np.float32),
     )
+    add_files(path)
     manifest = bundle.Manifest(
         format_version=bundle.FORMAT_VERSION,
         voxel=VoxelSettings(voxel_size=0.2, point_cloud_range=(-20, -20, -5, 20, 20, 5)),

@@ -12,10 +12,10 @@ from scipy.spatial.transform import Rotation
 from tiny_bag import camera_info, compressed, make, raw_image, write_bag
 
 from reldistill_ros.bags.bag import open_bag
+from reldistill_ros.cameras.calibration_file import read_calibration_file
 from reldistill_ros.cameras.camera_info import read_camera_info
 from reldistill_ros.core.errors import InputError
 from trainer.datasets.bag_cameras import decode_image, find_cameras, rectify_map
-from trainer.datasets.calibration_file import read_calibration_file
 
 WIDTH, HEIGHT = 64, 48
 PIXELS = np.random.default_rng(0).integers(0, 255, (HEIGHT, WIDTH, 3), dtype=np.uint8)

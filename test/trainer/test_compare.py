@@ -14,9 +14,9 @@ from tiny_plan import MODULES, arguments_of, edit, run_plan, starts, write_plan
 
 from reldistill_ros.core.errors import InputError
 from reldistill_ros.core.settings import load_settings
-from trainer.compare import compare
-from trainer.compare_plan import MODULES as REAL_MODULES
-from trainer.compare_plan import Plan
+from trainer.compare.compare import compare
+from trainer.compare.plan import MODULES as REAL_MODULES
+from trainer.compare.plan import Plan
 from trainer.settings import CHECKOUT, RunSettings
 
 ONE_RUN = '*/relational/seed0/zero_shot'

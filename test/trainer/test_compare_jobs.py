@@ -21,9 +21,9 @@ from tiny_plan import (
 )
 
 from reldistill_ros.core.errors import InputError
-from trainer.compare import open_comparison
-from trainer.compare_expansion import expand
-from trainer.compare_jobs import is_done, run_job
+from trainer.compare.compare import open_comparison
+from trainer.compare.expansion import expand
+from trainer.compare.jobs import is_done, run_job
 
 ONE_RUN = '*/relational/seed0/zero_shot'
 

@@ -11,9 +11,9 @@ from tiny_plan import MODULES, arguments_of, edit, write_plan
 
 from reldistill_ros.core.errors import InputError
 from reldistill_ros.core.settings import load_settings
-from trainer.compare import open_comparison
-from trainer.compare_expansion import choose, expand, merge
-from trainer.compare_plan import Plan
+from trainer.compare.compare import open_comparison
+from trainer.compare.expansion import choose, expand, merge
+from trainer.compare.plan import Plan
 from trainer.config_files import CONFIG_FOLDER
 
 SETTINGS = st.recursive(

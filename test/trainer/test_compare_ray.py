@@ -13,9 +13,9 @@ import pytest
 from tiny_plan import MODULES, arguments_of, edit, run_plan, starts, write_plan
 
 from reldistill_ros.core.errors import InputError
-from trainer.compare import compare, open_comparison
-from trainer.compare_expansion import expand
-from trainer.compare_jobs import is_done
+from trainer.compare.compare import compare, open_comparison
+from trainer.compare.expansion import expand
+from trainer.compare.jobs import is_done
 
 pytest.importorskip('ray', reason="Ray is not installed: pip install -e '.[cluster]'")
 MEMORY = 80 << 20  # bytes, the least that Ray takes

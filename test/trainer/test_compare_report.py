@@ -10,10 +10,10 @@ from PIL import Image
 from tiny_plan import MODULES, arguments_of, edit, write_plan
 
 from reldistill_ros.core.errors import InputError
-from trainer.compare import open_comparison
-from trainer.compare_expansion import expand
-from trainer.compare_jobs import Outcome
-from trainer.compare_report import collect_scores, write_report
+from trainer.compare.compare import open_comparison
+from trainer.compare.expansion import expand
+from trainer.compare.jobs import Outcome
+from trainer.compare.report import collect_scores, write_report
 
 MIOU = {'similarity': (0.40, 0.45, 0.50), 'relational': (0.50, 0.60, 0.70)}
 

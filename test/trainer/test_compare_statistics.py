@@ -11,7 +11,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy.stats import pearsonr, rankdata, spearmanr, ttest_rel, wilcoxon
 
-from trainer.compare_statistics import (
+from trainer.compare.statistics import (
     Scores,
     all_correlations,
     all_summaries,

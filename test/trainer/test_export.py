@@ -13,13 +13,16 @@ import torch
 from tiny_drive import scene
 
 from reldistill_ros.backends.backend import open_backend
-from reldistill_ros.core.bundle import load_bundle
+from reldistill_ros.backends.engine_sizes import SWEEP_SIZES, SweepSizes, bundle_sizes
+from reldistill_ros.core.bundle import STUDENT_HALF_ONNX, load_bundle
 from reldistill_ros.core.errors import InputError
 from reldistill_ros.core.kernel_maps import build_kernel_maps
+from reldistill_ros.core.voxels import voxelise
 from reldistill_ros.labeller import Labeller
 from trainer import export as export_module
 from trainer.evaluate import make_labeller
 from trainer.export import export
+from trainer.half_graph import halve_graph
 from trainer.onnx_graph import IR_VERSION, OPSET
 from trainer.run import data_hash
 
@@ -38,16 +41,48 @@ def copy(bundle_path, tmp_path):
 
 def test_the_bundle_records_its_parity_and_its_origin(bundle_path, trained):
     manifest = load_bundle(bundle_path).manifest
-    assert {'onnx', 'fused'} <= manifest.parity.keys()
+    assert {'onnx', 'fused', 'onnx float16'} <= manifest.parity.keys()
     assert manifest.parity['text']['num_texts'] == 3
     for engine in manifest.parity.keys() - {'text'}:
         parity = manifest.parity[engine]
-        assert parity['max_diff'] < (0.1 if 'bfloat16' in engine else 1e-4)
-        assert parity['label_agreement'] > (0.97 if 'bfloat16' in engine else 0.999)
+        assert parity['max_diff'] < (0.1 if 'float16' in engine else 1e-4)
+        assert parity['label_agreement'] > (0.97 if 'float16' in engine else 0.999)
     assert manifest.intensity_max == 1.0
     assert manifest.text_encoder == trained.encoder.name
     assert manifest.run['loss']['kind'] == 'relational'
     assert manifest.data_hash == data_hash(trained.run.open_training())
+
+
+def test_the_bundle_says_how_many_voxels_the_training_sweeps_have(bundle_path, trained):
+    bundle = load_bundle(bundle_path)
+    seen = SweepSizes.model_validate_json(bundle.read(SWEEP_SIZES))
+    (drive,) = trained.run.open_training()
+    settings = trained.run.settings
+    counts = [
+        [len(level.coords) for level in build_kernel_maps(voxels.coords)]
+        for voxels in (
+            voxelise(drive[i].points, settings.voxel, settings.inputs) for i in range(len(drive))
+        )
+    ]
+    assert seen.num_sweeps == len(drive)
+    assert list(seen.largest) == np.max(counts, axis=0).tolist()
+    assert bundle_sizes(bundle).fit(seen.largest) >= bundle_sizes(bundle).typical
+
+
+def test_features_that_overflow_in_float16_leave_that_graph_out(
+    trained, tmp_path, monkeypatch, capsys
+):
+    def write_overflowing(graph, out):
+        model = halve_graph(onnx.load(graph))
+        kernel = max(model.graph.initializer, key=lambda weight: len(weight.raw_data))
+        kernel.raw_data = np.full(len(kernel.raw_data) // 2, 6e4, np.float16).tobytes()
+        onnx.save(model, out)
+
+    monkeypatch.setattr(export_module, 'write_half_graph', write_overflowing)
+    parity = export(trained, tmp_path / 'bundle', num_threads=1)
+    assert 'onnx float16' not in parity
+    assert not load_bundle(tmp_path / 'bundle').holds(STUDENT_HALF_ONNX)
+    assert 'overflow in float16' in capsys.readouterr().err
 
 
 def test_the_data_hash_sees_a_sweep_in_the_middle(trained):
@@ -71,8 +106,8 @@ def test_every_engine_equals_torch_for_any_number_of_voxels(bundle_path, num_vox
         np.testing.assert_allclose(got, expected, atol=1e-4, err_msg=name)
 
 
-def test_only_the_fused_engine_has_a_reduced_precision(bundle_path):
-    with pytest.raises(InputError, match=r'(?s)onnx computes in float32.*backend fused'):
+def test_a_precision_that_an_engine_lacks_names_the_one_that_has_it(bundle_path):
+    with pytest.raises(InputError, match=r'(?s)onnx does not compute in bfloat16.*backend fused'):
         open_backend(load_bundle(bundle_path), 'onnx', 1, 'bfloat16')
 
 

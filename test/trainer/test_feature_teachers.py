@@ -27,7 +27,7 @@ from trainer.datasets.sample import CameraImage
 from trainer.run import load_trained
 from trainer.settings import RunSettings
 from trainer.stop import StoppedError
-from trainer.structure import examine
+from trainer.structure.structure import examine
 from trainer.teachers.build import build_teacher
 from trainer.teachers.dino import DinoNetwork, _check_model, load_dino
 from trainer.teachers.grids import ImageGrids
@@ -322,7 +322,7 @@ def write_wordless(tiny, **changes):
 
 
 def test_a_run_without_words_is_distilled_measured_and_resumed(tiny, monkeypatch):
-    monkeypatch.setattr('trainer.structure_pictures.MAX_POINTS', 30)
+    monkeypatch.setattr('trainer.structure.pictures.MAX_POINTS', 30)
     write_wordless(tiny, epochs=12, teacher=GRAPH | {'cache': 'kept'}, augment=UNCHANGED_IMAGES)
     run = train(tiny, 'run')
     curve = losses(tiny / 'run')

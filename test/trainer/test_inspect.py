@@ -18,11 +18,11 @@ from reldistill_ros.core.errors import InputError
 from reldistill_ros.core.settings import parse_settings
 from trainer.datasets.rosbag import Rosbag
 from trainer.datasets.rosbag_settings import RosbagSettings
-from trainer.inspect import main
-from trainer.inspect_bag import inspect_bag
-from trainer.inspect_page import format_page, format_settings
-from trainer.inspect_points import suggest_maximum
-from trainer.inspect_topics import measure_rhythm
+from trainer.inspect.bag import inspect_bag
+from trainer.inspect.inspect import main
+from trainer.inspect.page import format_page, format_settings
+from trainer.inspect.points import suggest_maximum
+from trainer.inspect.topics import measure_rhythm
 
 START, MS = 1_700_000_000_000_000_000, 1_000_000
 FRONT = 'camera_front_optical'

@@ -122,6 +122,25 @@ def test_a_resumed_run_finds_its_data_where_they_were(tiny, tmp_path_factory, mo
     assert len(losses(tiny / 'run')) == 6
 
 
+def test_a_long_epoch_has_checkpoints_on_its_way(tiny, monkeypatch):
+    monkeypatch.setattr('trainer.checkpoint.SECONDS_BETWEEN', 0)
+    monkeypatch.setattr('trainer.distill.CollapseGuard.check', fail_in_step(1))
+    with pytest.raises(InputError, match='in step 1'):
+        train(tiny, 'run')
+    monkeypatch.undo()
+    train(tiny, 'run', resume=True)
+    train(tiny, 'whole')
+    assert losses(tiny / 'run') == losses(tiny / 'whole')
+
+
+def fail_in_step(number):
+    def check(_, student, teacher, step):
+        if step == number:
+            raise InputError(f'in step {step}')
+
+    return check
+
+
 def test_the_curves_are_flushed_when_a_run_stops(tiny, monkeypatch):
     closed = []
     real = MetricsLog.close

@@ -17,12 +17,11 @@ from torch.nn.functional import normalize
 
 from reldistill_ros.core.errors import InputError
 from reldistill_ros.core.vocabulary import IGNORE_INDEX, Vocabulary
-from trainer import structure, structure_measures
 from trainer.datasets.kitti_raw import KittiRaw
 from trainer.losses import relational_terms
-from trainer.structure import examine
-from trainer.structure_groups import Groups, group_points
-from trainer.structure_measures import (
+from trainer.structure import measures, structure
+from trainer.structure.groups import Groups, group_points
+from trainer.structure.measures import (
     MEASURES,
     alignment,
     cross_gap,
@@ -33,7 +32,8 @@ from trainer.structure_measures import (
     tolerance,
     uniformity,
 )
-from trainer.structure_sample import FeatureSampler, MatchedFeatures
+from trainer.structure.sample import FeatureSampler, MatchedFeatures
+from trainer.structure.structure import examine
 
 SEEDS = st.integers(0, 2**32 - 1)
 CROSS = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]])  # on the circle
@@ -95,7 +95,7 @@ def test_blocks_of_rows_do_not_change_a_measure(measure, monkeypatch):
     student, teacher = unit(0), unit(1)
     whole = measure(student, teacher)
     for block in (1, 7, 20):
-        monkeypatch.setattr(structure_measures, 'BLOCK', block)
+        monkeypatch.setattr(measures, 'BLOCK', block)
         assert measure(student, teacher) == pytest.approx(whole, abs=1e-6)
 
 
@@ -179,7 +179,7 @@ def test_all_students_of_a_teacher_are_measured_on_the_same_points(trained, driv
 
 def test_points_are_drawn_once_per_voxel_and_no_more_than_asked_for(trained, drive, monkeypatch):
     def count(num):
-        monkeypatch.setattr('trainer.structure_sample.NUM_PAIRS', num)
+        monkeypatch.setattr('trainer.structure.sample.NUM_PAIRS', num)
         return len(sample(trained, trained.student, drive))
 
     assert count(50) == 50
@@ -201,7 +201,7 @@ def test_sweeps_without_images_are_an_error(trained, drive):
 @pytest.fixture
 def few_points(monkeypatch):
     """t-SNE of many points takes long."""
-    monkeypatch.setattr('trainer.structure_pictures.MAX_POINTS', 60)
+    monkeypatch.setattr('trainer.structure.pictures.MAX_POINTS', 60)
 
 
 @pytest.mark.usefixtures('few_points')

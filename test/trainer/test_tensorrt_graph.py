@@ -1,31 +1,66 @@
 # Copyright 2026 The reldistill authors. SPDX-License-Identifier: Apache-2.0
-"""TensorRT takes the exported graph: TensorRT-RTX parses and builds it, no GPU needed."""
+"""TensorRT takes every exported graph: TensorRT for RTX parses and builds it, no GPU needed."""
 
 from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import TensorProto, helper
+from tiny_clip import TINY_TEXT, tiny_clip
+from torch import nn
 
+from reldistill_ros.backends.engine_files import EngineKey, read_engine
+from reldistill_ros.backends.engine_sizes import SweepSizes, engine_sizes, input_shapes
 from reldistill_ros.backends.tables import table_inputs
-from reldistill_ros.core.kernel_maps import NUM_LEVELS, build_kernel_maps
+from reldistill_ros.backends.tensorrt_build import build_engine
+from reldistill_ros.backends.tensorrt_job import Job
+from reldistill_ros.backends.tensorrt_library import open_library
+from reldistill_ros.cameras.image_encoder import ImageEncoderSettings
+from reldistill_ros.core.bundle import load_bundle
+from reldistill_ros.core.errors import InputError
+from reldistill_ros.core.kernel_maps import build_kernel_maps
 from reldistill_ros.core.settings import StudentSettings
 from reldistill_ros.core.student import Student, folded_copy
+from trainer.check_tensorrt import (
+    build_graph,
+    fixed_shapes,
+    report,
+    text_shapes,
+    without_scaling,
+)
+from trainer.export import export
+from trainer.half_graph import halve_graph
+from trainer.image_graph import torch_graph, with_scaling
 from trainer.onnx_graph import write_onnx
+from trainer.settings import CHECKOUT
+from trainer.teachers.maskclip import maskclip_features
+from trainer.text_graph import causal_tower, write_text_graph
 
 trt = pytest.importorskip('tensorrt_rtx', reason='needs TensorRT: pip install tensorrt-rtx-cu13')
 
 NUM_FEATURES = 6
-MIN_VOXELS, TYPICAL_VOXELS, MAX_VOXELS = 1_000, 22_000, 120_000
+# voxels of 32 beams at 0.1 m
+SEEN = SweepSizes(
+    num_sweeps=1,
+    small=(10_000, 6_000, 3_300, 1_500, 600),
+    typical=(22_000, 13_400, 7_300, 3_300, 1_300),
+    large=(30_000, 19_000, 10_000, 4_500, 1_800),
+    largest=(60_000, 36_000, 20_000, 9_000, 3_600),
+)
+SIZES = engine_sizes(SEEN)
 
-# Voxels of each level for one of the finest: a parent has at most 8 children. Typical are those
-# of 32 beams at 0.1 m, and the most twice as many.
-MIN_SHARES = [8.0**-level for level in range(NUM_LEVELS)]
-TYPICAL_SHARES = [1.0, 0.61, 0.33, 0.15, 0.06]
-MAX_SHARES = [min(1.0, 2 * share) for share in TYPICAL_SHARES]
 
-LOGGER = trt.Logger(trt.Logger.ERROR)
+@pytest.fixture(scope='module')
+def library():
+    return open_library(('tensorrt_rtx',))
 
 
 @pytest.fixture(scope='module')
@@ -34,48 +69,29 @@ def student():
 
 
 @pytest.fixture(scope='module')
-def graph(student, tmp_path_factory):
+def graphs(student, tmp_path_factory):
+    """The student's graph by precision."""
     path = tmp_path_factory.mktemp('graph') / 'student.onnx'
     write_onnx(student.backbone, NUM_FEATURES, path)
-    return path.read_bytes()
+    half = halve_graph(onnx.load(path))
+    return {'float32': path.read_bytes(), 'float16': half.SerializeToString()}
 
 
-def parse(graph):
-    """Builder, network, and what the parser has to say against the graph."""
-    builder = trt.Builder(LOGGER)
-    network = builder.create_network(0)
-    parser = trt.OnnxParser(network, LOGGER)
-    parsed = parser.parse(graph)
-    errors = [parser.get_error(i).desc() for i in range(parser.num_errors)]
-    assert parsed == (not errors)
-    return builder, network, errors
+def job_for(graph, precision='float32', compute_capabilities=('8.6', '8.9')):
+    key = EngineKey(
+        model=hashlib.sha256(graph).hexdigest(),
+        library='tensorrt_rtx',
+        version=trt.__version__,
+        gpu='',
+        compute_capabilities=compute_capabilities,
+        precision=precision,
+        profile=SIZES.profile,
+    )
+    return Job(graph, Path('student.onnx'), NUM_FEATURES, SIZES, key)
 
 
 def inputs_of(network):
     return [network.get_input(i) for i in range(network.num_inputs)]
-
-
-def shape_at(tensor, num_voxels, shares):
-    """The shape of an input at a number of voxels of the finest level."""
-    kind = tensor.name.rstrip('0123456789')
-    level = int(tensor.name[len(kind) :] or 0) + (kind == 'down')
-    size = max(1, int(num_voxels * shares[level]))
-    return tuple(size if dim == -1 else dim for dim in tensor.shape)
-
-
-def one_profile(builder, network):
-    """A configuration with the sizes of the smallest, the typical and the largest sweep."""
-    profile = builder.create_optimization_profile()
-    for tensor in inputs_of(network):
-        profile.set_shape(
-            tensor.name,
-            min=shape_at(tensor, MIN_VOXELS, MIN_SHARES),
-            opt=shape_at(tensor, TYPICAL_VOXELS, TYPICAL_SHARES),
-            max=shape_at(tensor, MAX_VOXELS, MAX_SHARES),
-        )
-    config = builder.create_builder_config()
-    assert config.add_optimization_profile(profile) == 0
-    return config
 
 
 def scatter_add_graph():
@@ -99,9 +115,10 @@ def scatter_add_graph():
     return model.SerializeToString()
 
 
-def test_the_parser_takes_the_graph_with_the_inputs_of_the_tables(graph):
-    _, network, errors = parse(graph)
-    assert errors == []
+@pytest.mark.parametrize('precision', ['float32', 'float16'])
+def test_the_parser_takes_the_graph_with_the_inputs_of_the_tables(library, graphs, precision):
+    builder = trt.Builder(library.logger)
+    network = library.parse(builder, graphs[precision], 'student.onnx')
     feats, *tables = inputs_of(network)
     assert (feats.name, tuple(feats.shape), feats.dtype) == ('feats', (-1, 6), trt.float32)
     expected = table_inputs(build_kernel_maps(np.zeros((1, 3), np.int32)))
@@ -110,31 +127,120 @@ def test_the_parser_takes_the_graph_with_the_inputs_of_the_tables(graph):
         *fixed, size = table.shape
         assert (*fixed,) == expected[table.name].shape[:-1]
         assert (size, table.dtype) == (-1, trt.int32)
+    output = network.get_output(0)
+    assert (network.num_outputs, output.name, output.dtype) == (1, 'features', trt.float32)
 
 
-def test_an_engine_for_any_number_of_voxels_is_built_without_a_gpu(graph, student):
-    builder, network, errors = parse(graph)
-    assert errors == []
-    engine = builder.build_serialized_network(network, one_profile(builder, network))
-    assert engine is not None
-    weights = student.backbone.parameters()
-    assert engine.nbytes > sum(w.numel() * w.element_size() for w in weights)
+@pytest.mark.parametrize('precision', ['float32', 'float16'])
+def test_the_network_computes_in_the_precision_of_the_graph(library, graphs, precision):
+    builder = trt.Builder(library.logger)
+    network = library.parse(builder, graphs[precision], 'student.onnx')
+    layers = [network.get_layer(i) for i in range(network.num_layers)]
+    products = [layer for layer in layers if layer.type == trt.LayerType.MATRIX_MULTIPLY]
+    assert len(products) == 32
+    assert {layer.get_output(0).dtype for layer in products} == {getattr(trt, precision)}
 
 
-def test_an_engine_is_refused_for_sizes_that_do_not_fit_together(graph):
-    builder, network, _ = parse(graph)
-    config = one_profile(builder, network)
-    profile = builder.create_optimization_profile()
-    for tensor in inputs_of(network):  # the tables of a level and its features differ in length
-        size = 500 if tensor.name == 'feats' else 400
-        shape = tuple(size if dim == -1 else dim for dim in tensor.shape)
-        profile.set_shape(tensor.name, shape, shape, shape)
-    config.add_optimization_profile(profile)
-    assert builder.build_serialized_network(network, config) is None
+def test_engines_are_built_without_a_gpu_and_half_as_large_in_float16(library, graphs, student):
+    engines = {p: build_engine(library, job_for(graphs[p], p)) for p in graphs}
+    weights = sum(w.numel() for w in student.backbone.parameters())
+    assert len(engines['float32']) > 4 * weights
+    assert 2 * weights < len(engines['float16']) < len(engines['float32']) - weights
 
 
-def test_a_graph_that_scatters_is_reported_as_an_error():
-    _, _, errors = parse(scatter_add_graph())
-    assert len(errors) == 1
-    assert 'ScatterND' in errors[0]
-    assert 'reduction' in errors[0]
+def test_a_gpu_that_the_library_does_not_know_is_refused(library, graphs):
+    with pytest.raises(InputError, match=r'(?s)does not know this GPU.*SM90'):
+        build_engine(library, job_for(graphs['float32'], compute_capabilities=('9.0',)))
+
+
+def test_an_engine_is_refused_for_sizes_that_do_not_fit_together(library, graphs, monkeypatch):
+    def mixed_up(sizes, num_features):  # a level's features and its tables differ in length
+        return {**input_shapes(sizes, num_features), 'feats': (sizes[0] + 100, num_features)}
+
+    monkeypatch.setattr('reldistill_ros.backends.tensorrt_build.input_shapes', mixed_up)
+    with pytest.raises(InputError, match='cannot build the graph'):
+        build_engine(library, job_for(graphs['float32']))
+
+
+def test_a_graph_that_scatters_is_reported_with_the_node(library):
+    job = replace(job_for(scatter_add_graph()), where=Path('scatter.onnx'))
+    with pytest.raises(InputError, match=r'(?s)does not take the graph.*scatter\.onnx.*ScatterND'):
+        build_engine(library, job)
+
+
+class DenseTower(nn.Module):
+    """Features of the patches of normalised pixels."""
+
+    def __init__(self, visual):
+        super().__init__()
+        self.visual = visual
+
+    def forward(self, pixels):
+        return maskclip_features(self.visual, pixels)
+
+
+def image_settings(clip, size):
+    return ImageEncoderSettings(
+        name='tiny',
+        input_size=size,
+        mean=(0.5, 0.5, 0.5),
+        std=(0.5, 0.5, 0.5),
+        patch_size=8,
+        output='features',
+        channels=clip.embedding_size,
+    )
+
+
+def test_text_and_image_encoders_are_built_in_both_precisions(library, tmp_path):
+    clip = tiny_clip(tmp_path, 'tiny-tensorrt', TINY_TEXT)
+    text = tmp_path / 'text_encoder.onnx'
+    write_text_graph(causal_tower(clip.model), text, context_length=77)
+    size = (32, 48)
+    tower = torch_graph(DenseTower(clip.model.visual).eval(), torch.zeros(1, 3, *size))
+    image = with_scaling(tower, image_settings(clip, size)).SerializeToString()
+    with pytest.raises(InputError, match='Antialiasing is not supported'):
+        library.parse(trt.Builder(library.logger), image, 'image.onnx')
+    for name, graph, shapes in (
+        ('text', text.read_bytes(), text_shapes),
+        ('image', without_scaling(image), fixed_shapes),
+    ):
+        half = halve_graph(onnx.load_from_string(graph)).SerializeToString()
+        sizes = [build_graph(library, name, g, shapes).megabytes for g in (graph, half)]
+        assert 0 < sizes[1] < sizes[0]
+
+
+@pytest.fixture(scope='module')
+def bundle_path(trained, tmp_path_factory):
+    path = tmp_path_factory.mktemp('bundle') / 'tiny'
+    export(trained, path, num_threads=1)
+    return path
+
+
+def test_a_bundle_is_checked_and_its_engine_built_by_command(bundle_path, tmp_path):
+    line = report(bundle_path)
+    assert line.startswith('TensorRT takes it: student.onnx ')
+    assert 'student_float16.onnx' in line
+    out = tmp_path / 'student.engine'
+    command = [sys.executable, '-m', 'reldistill_ros.backends.tensorrt_build', bundle_path]
+    build = [*command, '--compute-capability', '8.6', '8.9', '--out', out]
+    subprocess.run(build, cwd=CHECKOUT, check=True, capture_output=True)
+    key = read_engine(out).key
+    assert (key.gpu, key.compute_capabilities) == ('', ('8.6', '8.9'))
+    assert key.model == load_bundle(bundle_path).manifest.files['student_float16.onnx']
+
+
+def test_without_a_gpu_the_command_asks_for_one_or_a_compute_capability(bundle_path):
+    from reldistill_ros.backends.cuda_device import has_cuda_device
+
+    if has_cuda_device():
+        pytest.skip('this machine has a GPU')
+    result = subprocess.run(
+        [sys.executable, '-m', 'reldistill_ros.backends.tensorrt_build', bundle_path],
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 2
+    assert 'no GPU to build for' in result.stderr
+    assert '--compute-capability 8.9' in result.stderr

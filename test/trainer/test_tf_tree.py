@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 from tiny_bag import transforms
 
+from reldistill_ros.cameras.tf_tree import TfTree
 from reldistill_ros.cameras.transforms import from_quaternion
 from reldistill_ros.core.errors import InputError
-from trainer.datasets.tf_tree import TfTree
 
 START = 1_700_000_000_000_000_000
 MS = 1_000_000

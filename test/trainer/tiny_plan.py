@@ -12,7 +12,7 @@ from pathlib import Path
 import yaml
 from tiny_drive import write_settings
 
-from trainer.compare import compare
+from trainer.compare.compare import compare
 from trainer.settings import CHECKOUT
 
 KINDS = ('distil', 'evaluate', 'few_shot', 'structure')

@@ -14,18 +14,13 @@ from numpy.typing import NDArray
 
 from reldistill_ros.bags.bag import CAMERA_INFO, Bag
 from reldistill_ros.bags.camera_topics import ImageTopics, group_image_topics, is_rectified
-from reldistill_ros.cameras.camera_info import (
-    Calibration,
-    camera_from_frame,
-    find_lens,
-    pinhole_matrix,
-    read_camera_info,
-)
+from reldistill_ros.cameras.calibration_file import read_calibration_file
+from reldistill_ros.cameras.camera_info import Calibration, read_camera_info
+from reldistill_ros.cameras.camera_model import make_camera_model
 from reldistill_ros.cameras.image_encodings import decode_compressed, decode_raw
 from reldistill_ros.cameras.images import check_size
-from reldistill_ros.cameras.lens import Lens, find_rectification, rectify_classes, rectify_image
+from reldistill_ros.cameras.lens import Lens, rectify_classes, rectify_image
 from reldistill_ros.core.errors import InputError
-from trainer.datasets.calibration_file import read_calibration_file
 
 LOGGER = logging.getLogger(__name__)
 NO_CALIBRATIONS: Mapping[str, Path] = {}
@@ -161,16 +156,15 @@ class _CameraInfos:
             calibration = self._read(info_topic)
             frame, is_second = self._frames[info_topic], self._is_second(info_topic, calibration)
         rectified = topic in self._rectified_topics or is_rectified(topic, info_topic)
-        lens = find_lens(calibration, rectified)
-        intrinsics = pinhole_matrix(calibration, rectified)
+        model = make_camera_model(calibration, rectified, is_second)
         return BagCamera(
             name=name,
             topic=topic,
             frame=frame,
-            intrinsics=intrinsics if lens is None else find_rectification(lens).intrinsics,
-            image_size=calibration.size,
-            lens=lens,
-            camera_from_frame=camera_from_frame(calibration, is_second),
+            intrinsics=model.intrinsics,
+            image_size=model.image_size,
+            lens=model.lens,
+            camera_from_frame=model.camera_from_frame,
         )
 
     def _read(self, topic: str) -> Calibration:

@@ -7,11 +7,12 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from reldistill_ros.bags.bag import TF_MESSAGE, Bag
+from reldistill_ros.cameras.extrinsics import Extrinsic
+from reldistill_ros.cameras.tf_messages import read_pose, stamp_of
+from reldistill_ros.cameras.tf_track import Pose
+from reldistill_ros.cameras.tf_tree import TfTree
 from reldistill_ros.cameras.transforms import from_quaternion
 from reldistill_ros.core.errors import InputError
-from trainer.datasets.rosbag_settings import Extrinsic
-from trainer.datasets.tf_track import Pose
-from trainer.datasets.tf_tree import TfTree, read_pose, stamp_of
 
 ODOMETRY = 'nav_msgs/msg/Odometry'
 STATIC_TOPIC_END = 'tf_static'

@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reldistill_ros.bags.bag import POINT_CLOUD, Bag, BagEntry
+from reldistill_ros.cameras.tf_tree import TfTree
 from reldistill_ros.cameras.transforms import apply
 from reldistill_ros.core.errors import InputError
 from reldistill_ros.point_cloud import INTENSITY_NAMES, TIME_NAMES, read_points, read_times
 from trainer.datasets.deskew import deskew
 from trainer.datasets.rosbag_settings import RosbagSettings
-from trainer.datasets.tf_tree import TfTree
 
 Cloud = tuple[NDArray[np.float32], NDArray[np.float32]]  # points (N, 4), seconds after the sweep
 

@@ -10,36 +10,16 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import Field, model_validator
 
+from reldistill_ros.cameras.extrinsics import Extrinsic
+from reldistill_ros.cameras.tf_tree import MAX_GAP
 from reldistill_ros.core.settings import Settings
 from reldistill_ros.point_cloud import TimeUnit
 from trainer.config_files import CONFIG_FOLDER
 from trainer.datasets.sweeps import SweepRange, Sweeps
-from trainer.datasets.tf_tree import MAX_GAP
 
 PRESET_FOLDER = CONFIG_FOLDER / 'topics'
+OF_THE_NODE = 'node'  # the part of a preset that launch/segment.launch.py reads
 Positive = Annotated[float, Field(gt=0)]
-
-
-class Extrinsic(Settings):
-    """Where one coordinate frame stands in another, as in `static_transform_publisher`.
-
-    Attributes:
-        parent: name of the frame that it stands in.
-        child: name of the frame.
-        translation: x y z in metres.
-        rotation: quaternion x y z w.
-    """
-
-    parent: str
-    child: str
-    translation: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    rotation: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 1.0)
-
-    @model_validator(mode='after')
-    def _is_a_rotation(self) -> Extrinsic:
-        if not 0.99 < sum(number**2 for number in self.rotation) < 1.01:
-            raise ValueError('rotation must be a quaternion x y z w of length 1')
-        return self
 
 
 class RosbagSettings(Settings):
@@ -145,7 +125,7 @@ class RosbagSettings(Settings):
 
 
 def read_preset(name: str) -> dict[str, Any]:
-    """Values of a preset.
+    """Values of a preset for a drive.
 
     Raises:
         ValueError: no such preset.
@@ -154,4 +134,5 @@ def read_preset(name: str) -> dict[str, Any]:
     if name not in known:
         raise ValueError(f'preset must be one of {", ".join(sorted(known))}')
     values: dict[str, Any] = yaml.safe_load(known[name].read_text(encoding='utf-8'))
+    values.pop(OF_THE_NODE, None)
     return values

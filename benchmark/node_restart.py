@@ -1,0 +1,39 @@
+# Copyright 2026 The reldistill authors. SPDX-License-Identifier: Apache-2.0
+"""How long a node that was killed takes until it labels again."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from benchmark.node_run import DrivenNode
+from reldistill_ros.replay.bag import Sweeps
+
+BEFORE = 5.0  # seconds that the first node labels
+MINUTES = 0.75  # of driving in all
+LONGEST = 30.0  # seconds that the second node may take
+
+
+def measure_restart(sweeps: Sweeps, bundle: Path, folder: Path) -> dict[str, float]:
+    """Kill the node with SIGKILL while clouds flow, and start it again at once, as respawn does.
+
+    Returns:
+        `first_labels_s` from the new process's start to the first labels received; `sweeps_lost`
+        are those that were sent in between and never labelled.
+    """
+    node = DrivenNode(sweeps, bundle, folder)
+    with node.driving(MINUTES) as player:
+        time.sleep(BEFORE)
+        node.process.kill()
+        node.process.wait()
+        killed = time.perf_counter()
+        answered = len(player.recording.answers)
+        node.start()
+        while len(player.recording.answers) == answered:
+            if time.perf_counter() - killed > LONGEST:
+                raise TimeoutError(f'the node does not label {LONGEST:g} s after it was killed')
+            time.sleep(0.005)
+        seconds = time.perf_counter() - killed
+    recording = player.recording
+    lost = len(recording.sent) - len(recording.answers)
+    return {'first_labels_s': round(seconds, 3), 'sweeps_lost': lost}

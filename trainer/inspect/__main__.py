@@ -1,0 +1,7 @@
+# Copyright 2026 The reldistill authors. SPDX-License-Identifier: Apache-2.0
+"""`python -m trainer.inspect`."""
+
+from reldistill_ros.core.errors import run_command
+from trainer.inspect.inspect import main
+
+run_command(main)
