@@ -13,33 +13,22 @@ import logging
 import math
 import signal
 import sys
-from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 from torch.nn.utils import clip_grad_norm_
 from tqdm import tqdm
 
 from reldistill_ros.core.errors import InputError, run_command
-from reldistill_ros.core.student import Student
 from trainer.batches import Batch, TrainingSweeps, check_shares, load_batches, steps_per_epoch
-from trainer.checkpoint import (
-    Clock,
-    Progress,
-    load_optimiser,
-    load_student,
-    read_progress,
-    save_checkpoint,
-)
+from trainer.checkpoint import Clock, Progress, save_checkpoint
 from trainer.collapse import CollapseGuard
 from trainer.compute import Compute
 from trainer.datasets.open import tell_what_is_read
-from trainer.datasets.sample import Dataset
 from trainer.distributed import (
     ProcessGroup,
     any_process,
@@ -63,10 +52,10 @@ from trainer.metrics_log import MetricsLog
 from trainer.missing import MissingSweeps, of_all_processes
 from trainer.optimiser import make_optimiser, set_learning_rate
 from trainer.pairing import check_projects, sweeps_to_check
+from trainer.resuming import is_finished, restore
 from trainer.run import (
     Run,
     create_run,
-    differing_keys,
     is_restarted,
     open_run,
     resume_run,
@@ -261,47 +250,6 @@ def check_finite(loss: Tensor, gradient_norm: Tensor, step: int, batch: Batch) -
             where=f'step {step}, sweeps {", ".join(told)}',
             got=f'loss {loss.item()}, norm of the gradient {gradient_norm.item()}',
             fix='lower optimiser.lr, or look at these sweeps',
-        )
-
-
-def restore(
-    path: Path, student: Student, optimiser: torch.optim.Optimizer, fingerprint: dict[str, str]
-) -> tuple[NDArray[np.float32], Progress]:
-    """Load a checkpoint; returns the embedding mean (C,) and where the run stood.
-
-    Raises:
-        InputError: what decides the result has changed since.
-    """
-    mean = load_student(path, student).numpy()
-    progress = load_optimiser(path, optimiser)
-    check_unchanged(path, progress, fingerprint)
-    return mean, progress
-
-
-def is_finished(run: Run, datasets: Sequence[Dataset], num_steps: int) -> bool:
-    """Whether the checkpoint is that of the last step; looks at no weights.
-
-    Raises:
-        InputError: settings or data have changed since.
-    """
-    progress = read_progress(run.checkpoint)
-    check_unchanged(run.checkpoint, progress, run.data_fingerprint(datasets))
-    return progress.step == num_steps
-
-
-def check_unchanged(path: Path, progress: Progress, fingerprint: dict[str, str]) -> None:
-    """Refuse to go on with other parts than those that a checkpoint was trained with.
-
-    Raises:
-        InputError: names the parts.
-    """
-    kept = {part: progress.fingerprint.get(part) for part in fingerprint}
-    changed = differing_keys(kept, fingerprint)
-    if changed:
-        raise InputError(
-            f'the checkpoint was trained with other {", ".join(changed)}',
-            where=path,
-            fix='undo the change, or start anew with another --out',
         )
 
 
