@@ -128,6 +128,16 @@ def read_embedding_size(path: Path) -> int:
     return int(size)
 
 
+def read_progress(path: Path) -> Progress:
+    """Where a run stood, without its weights.
+
+    Raises:
+        InputError: no checkpoint, or not readable.
+    """
+    with _open(path) as file:
+        return Progress(**json.loads(file.metadata()['progress']))
+
+
 def load_optimiser(path: Path, optimiser: torch.optim.Optimizer) -> Progress:
     """Load the optimiser's state in place and return where the run stood."""
     tensors, progress = _read(path)

@@ -18,16 +18,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 from torch.nn.utils import clip_grad_norm_
 from tqdm import tqdm
 
 from reldistill_ros.core.errors import InputError, run_command
-from reldistill_ros.core.student import Student
 from trainer.batches import Batch, TrainingSweeps, check_shares, load_batches, steps_per_epoch
-from trainer.checkpoint import Clock, Progress, load_optimiser, load_student, save_checkpoint
+from trainer.checkpoint import Clock, Progress, save_checkpoint
 from trainer.collapse import CollapseGuard
 from trainer.compute import Compute
 from trainer.datasets.open import tell_what_is_read
@@ -54,10 +52,10 @@ from trainer.metrics_log import MetricsLog
 from trainer.missing import MissingSweeps, of_all_processes
 from trainer.optimiser import make_optimiser, set_learning_rate
 from trainer.pairing import check_projects, sweeps_to_check
+from trainer.resuming import is_finished, restore
 from trainer.run import (
     Run,
     create_run,
-    differing_keys,
     is_restarted,
     open_run,
     resume_run,
@@ -97,20 +95,23 @@ def distill(run: Run, resume: bool, stop: StopRequest, allow_missing: int = 0) -
     settings = run.settings
     torch.set_num_threads(settings.threads)
     device = local_device()
-    encoder = run.build_encoder()
-    teacher = run.build_teacher(encoder)
     datasets = run.open_training()
+    sweeps = TrainingSweeps(datasets, settings, find_superpixels(run), tables=device.type == 'cpu')
+    check_shares(settings, len(sweeps))
+    per_epoch = steps_per_epoch(len(sweeps), settings.batch_size)
+    num_steps = settings.epochs * per_epoch
+    if resume and is_finished(run, datasets, num_steps):
+        tell(f'already finished: {run.folder} has done all of its {num_steps} steps')
+        return
     missing = MissingSweeps(allow_missing, run.folder)
     for dataset in datasets:
         check_projects(missing.read(dataset, sweeps_to_check(dataset)), settings.pairing)
-    sweeps = TrainingSweeps(datasets, settings, find_superpixels(run), tables=device.type == 'cpu')
-    check_shares(settings, len(sweeps))
+    encoder = run.build_encoder()  # the slow part, when all else is known to be there
+    teacher = run.build_teacher(encoder)
     student = start_student(run, teacher.embedding_size).to(device).train()
     compute = Compute(settings, student)
     network = in_parallel(student, device)
     optimiser = make_optimiser(student, settings.optimiser)
-    per_epoch = steps_per_epoch(len(sweeps), settings.batch_size)
-    num_steps = settings.epochs * per_epoch
     fingerprint = run.fingerprint(datasets, encoder, teacher)
     if resume:
         mean, progress = restore(run.checkpoint, student, optimiser, fingerprint)
@@ -250,26 +251,6 @@ def check_finite(loss: Tensor, gradient_norm: Tensor, step: int, batch: Batch) -
             got=f'loss {loss.item()}, norm of the gradient {gradient_norm.item()}',
             fix='lower optimiser.lr, or look at these sweeps',
         )
-
-
-def restore(
-    path: Path, student: Student, optimiser: torch.optim.Optimizer, fingerprint: dict[str, str]
-) -> tuple[NDArray[np.float32], Progress]:
-    """Load a checkpoint; returns the embedding mean (C,) and where the run stood.
-
-    Raises:
-        InputError: what decides the result has changed since.
-    """
-    mean = load_student(path, student).numpy()
-    progress = load_optimiser(path, optimiser)
-    changed = differing_keys(progress.fingerprint, fingerprint)
-    if changed:
-        raise InputError(
-            f'the checkpoint was trained with other {", ".join(changed)}',
-            where=path,
-            fix='undo the change, or start anew with another --out',
-        )
-    return mean, progress
 
 
 def open_together(arguments: argparse.Namespace) -> tuple[Run, bool]:

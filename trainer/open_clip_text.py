@@ -18,6 +18,7 @@ from torch import nn
 
 from reldistill_ros.core.errors import InputError, import_extra
 from reldistill_ros.core.prompts import unit_rows
+from trainer.hub_log import without_log
 from trainer.text import check_texts, short_digest
 from trainer.torchvision_ops import make_torchvision_importable
 from trainer.weights_digest import weights_digest
@@ -98,14 +99,15 @@ def load_open_clip(
     # a folder brings its own configuration and tokenizer
     folder = f'local-dir:{path.resolve()}' if path and path.is_dir() else None
     try:
-        clip = open_clip.create_model(
-            folder or model,
-            pretrained=None if folder else str(path or pretrained),
-            # open_clip only warns where an activation is not the one its weights had
-            force_quick_gelu=bool(tag.get('quick_gelu')),
-            require_pretrained=True,
-        )
-        tokenizer = open_clip.get_tokenizer(folder or model)
+        with without_log():
+            clip = open_clip.create_model(
+                folder or model,
+                pretrained=None if folder else str(path or pretrained),
+                # open_clip only warns where an activation is not the one its weights had
+                force_quick_gelu=bool(tag.get('quick_gelu')),
+                require_pretrained=True,
+            )
+            tokenizer = open_clip.get_tokenizer(folder or model)
     except LOAD_ERRORS as error:
         raise InputError(
             'the weights of the CLIP model cannot be loaded',

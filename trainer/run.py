@@ -71,12 +71,15 @@ class Run:
         self, datasets: Sequence[Dataset], encoder: TextEncoder | None, teacher: Teacher
     ) -> dict[str, str]:
         """What decides the result, by part."""
+        names = {'text encoder': encoder.name if encoder else 'none', 'teacher': teacher.name}
+        return self.data_fingerprint(datasets) | names
+
+    def data_fingerprint(self, datasets: Sequence[Dataset]) -> dict[str, str]:
+        """The parts that are known without loading any weights."""
         settings = self.settings.model_dump_json(exclude=MAY_CHANGE)
         parts = {
             'settings': hashlib.sha256(settings.encode()).hexdigest(),
             'training sweeps': data_hash(datasets),
-            'text encoder': encoder.name if encoder else 'none',
-            'teacher': teacher.name,
         }
         if self.initial_weights is not None:
             parts['initial weights'] = sha256_of(self.initial_weights)

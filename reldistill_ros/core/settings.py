@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -19,6 +20,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from reldistill_ros.core.errors import InputError
+from reldistill_ros.core.unknown_keys import closest, did_you_mean, known_keys
 
 InputFeature = Literal['offset', 'intensity', 'height', 'range']
 FEATURE_WIDTH: dict[str, int] = {'offset': 3, 'intensity': 1, 'height': 1, 'range': 1}
@@ -116,8 +118,9 @@ def parse_settings(
     try:
         return settings_class.model_validate_json(json.dumps(values), strict=True)
     except ValidationError as error:
+        problems = _describe_all(error.errors(), settings_class)
         raise InputError(
-            f'the settings are not valid: {"; ".join(map(_describe, error.errors()))}',
+            'the settings are not valid: ' + '\n  and '.join(problems),
             where=where,
             fix=f'compare with the documented keys of {settings_class.__name__}',
         ) from error
@@ -148,8 +151,32 @@ def load_settings(path: Path, settings_class: type[SettingsType]) -> SettingsTyp
     return parse_settings(values, settings_class, path)
 
 
-def _describe(problem: ErrorDetails) -> str:
-    key = '.'.join(map(str, problem['loc'])) or '(top)'
+def _describe_all(
+    problems: Sequence[ErrorDetails], settings_class: type[BaseModel]
+) -> Iterator[str]:
+    """One line for each problem that does not follow from another one.
+
+    A misspelt key is also missing, and a list whose items are wrong is also too short.
+    """
+    unknown = [problem['loc'] for problem in problems if problem['type'] == 'extra_forbidden']
+    guesses = {
+        (*place, key): closest(str(key), known_keys(settings_class, place))
+        for *place, key in unknown
+    }
+    meant = {(*place[:-1], guess) for place, guess in guesses.items()}
+    above = {p['loc'][:depth] for p in problems for depth in range(len(p['loc']))}
+    for problem in problems:
+        place, name = problem['loc'], '.'.join(map(str, problem['loc'])) or '(top)'
+        if place in guesses:
+            yield f'{name}: there is no such key{did_you_mean(guesses[place])}'
+        elif problem['type'] == 'missing':
+            if place not in meant:
+                yield f'{name}: missing'
+        elif problem['type'] != 'too_short' or place not in above:
+            yield _describe(name, problem)
+
+
+def _describe(name: str, problem: ErrorDetails) -> str:
     is_text = problem['type'] == 'float_type' and isinstance(problem['input'], str)
     hint = '; YAML takes 1e-3 for text and 1.0e-3 for a number' if is_text else ''
-    return f'{key}: {problem["msg"]}, got {problem["input"]!r:.80}{hint}'
+    return f'{name}: {problem["msg"]}, got {problem["input"]!r:.80}{hint}'

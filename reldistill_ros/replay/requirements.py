@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import operator
 import re
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from reldistill_ros.core.errors import InputError
+from reldistill_ros.core.unknown_keys import closest, did_you_mean
 
 OPERATORS: dict[str, Callable[[float, float], bool]] = {
     '<=': operator.le,
@@ -86,14 +86,13 @@ def check_keys(requirements: Sequence[Requirement], known: Iterable[str]) -> Non
         InputError: there is one; names those that are spelt alike.
     """
     keys = sorted(known)
-    for entry in requirements:
-        if entry.key not in keys:
-            raise InputError(
-                'the summary has no such number',
-                where=f'--require {entry.text!r}',
-                expected='one of ' + ', '.join(difflib.get_close_matches(entry.key, keys) or keys),
-                got=entry.key,
-            )
+    guesses = {e.text: closest(e.key, keys) for e in requirements if e.key not in keys}
+    if guesses:
+        told = [f'--require {text!r}{did_you_mean(guess)}' for text, guess in guesses.items()]
+        raise InputError(
+            'the summary has no such number: ' + '\n  and '.join(told),
+            expected=None if all(guesses.values()) else 'one of ' + ', '.join(keys),
+        )
 
 
 def flatten(summary: Mapping[str, Any]) -> dict[str, float | None]:

@@ -6,8 +6,10 @@ from __future__ import annotations
 import datetime
 import math
 from pathlib import Path
+from typing import Annotated, Literal
 
 import pytest
+from pydantic import Field
 
 from reldistill_ros.core.errors import InputError
 from reldistill_ros.core.settings import (
@@ -104,3 +106,64 @@ def test_a_file_that_cannot_be_read_is_told_with_its_path(tmp_path):
         with pytest.raises(InputError, match=words) as error:
             load_settings(path, Everything)
         assert str(path) in str(error.value)
+
+
+def complaints(**values):
+    with pytest.raises(InputError) as caught:
+        parse(**values)
+    return str(caught.value).splitlines()[:-2]  # without where and what to do
+
+
+def test_a_misspelt_key_is_told_in_one_line_with_what_was_meant():
+    assert complaints(inner={'feature': ['height']}) == [
+        'the settings are not valid: inner.feature: there is no such key; did you mean features?'
+    ]
+    assert complaints(rat=1, zzz=2) == [
+        'the settings are not valid: rat: there is no such key; did you mean rate?',
+        '  and zzz: there is no such key',
+    ]
+
+
+class Cat(Settings):
+    kind: Literal['cat']
+    lives: int
+
+
+class Dog(Settings):
+    kind: Literal['dog']
+    bark: str = ''
+
+
+class Owner(Settings):
+    name: str
+    pets: tuple[Annotated[Cat | Dog, Field(discriminator='kind')], ...] = Field(
+        default=(), min_length=1
+    )
+    favourite: Cat | None = None
+    by_name: dict[str, Dog] = Field(default_factory=dict)
+
+
+@pytest.mark.parametrize(
+    ('values', 'told'),
+    [
+        ({'nam': 'x'}, ['nam: there is no such key; did you mean name?']),  # and none is missing
+        ({}, ['name: missing']),
+        (
+            {'name': 'x', 'pets': [{'kind': 'dog'}, {'kind': 'cat', 'live': 9}]},
+            ['pets.1.cat.live: there is no such key; did you mean lives?'],
+        ),
+        (
+            {'name': 'x', 'favourite': {'kind': 'cat', 'lives': 9, 'bark': 'no'}},
+            ['favourite.bark: there is no such key'],
+        ),
+        (
+            {'name': 'x', 'by_name': {'rex': {'kind': 'dog', 'barks': 'w'}}},
+            ['by_name.rex.barks: there is no such key; did you mean bark?'],
+        ),
+    ],
+)
+def test_what_was_meant_is_looked_for_where_the_key_stands(values, told):
+    with pytest.raises(InputError) as caught:
+        parse_settings(values, Owner, 'here')
+    lines = str(caught.value).splitlines()[:-2]
+    assert [line.removeprefix('the settings are not valid: ') for line in lines] == told

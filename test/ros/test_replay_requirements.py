@@ -77,7 +77,7 @@ def test_what_is_no_requirement_is_refused(text):
 
 
 def test_an_unknown_key_is_refused_with_those_that_are_spelt_alike():
-    with pytest.raises(InputError, match=r'one of latency_ms\.p95'):
+    with pytest.raises(InputError, match=r'did you mean latency_ms\.p95\?'):
         check([parse_requirement('latency_ms.p96<=50')], SUMMARY)
 
 
@@ -108,3 +108,15 @@ def test_the_table_begins_with_what_failed():
 def test_every_number_of_a_summary_has_a_key():
     assert flatten(SUMMARY)['per_class_iou.no. 7'] == 0.25
     assert 'mode' not in flatten(SUMMARY)
+
+
+def test_every_unknown_number_is_told_with_what_was_meant():
+    wanted = [parse_requirement(text) for text in ('latency.p95<=1', 'mio>=0.5', 'miou>=0.5')]
+    with pytest.raises(InputError) as caught:
+        check(wanted, SUMMARY)
+    assert str(caught.value).splitlines() == [
+        "the summary has no such number: --require 'latency.p95<=1'; did you mean latency_ms.p95?",
+        "  and --require 'mio>=0.5'; did you mean miou?",
+    ]
+    with pytest.raises(InputError, match=r'(?s)zzz.*expected: one of drops\.busy, frames_dropped'):
+        check([parse_requirement('zzz>1')], SUMMARY)

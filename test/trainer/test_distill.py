@@ -184,7 +184,7 @@ def test_class_maps_of_no_known_class_are_reported_with_the_sweep(tiny):
 @pytest.mark.parametrize(
     ('changes', 'message'),
     [
-        ({'learning_rate': 1}, r'learning_rate: Extra inputs'),
+        ({'learning_rate': 1}, r'learning_rate: there is no such key'),
         ({'epochs': 'many'}, r"epochs: Input should be a valid integer.*'many'"),
         ({'vocabulary': 'nowhere.yaml'}, r'(?s)vocabulary does not exist.*nowhere'),
         ({'train': [{'format': 'kitti_raw', 'path': 'gone'}]}, r'(?s)drive does not exist.*gone'),

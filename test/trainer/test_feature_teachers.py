@@ -18,7 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 from safetensors.torch import save_file
 from tiny_drive import write_settings
-from tiny_training import losses, train
+from tiny_training import StopAfter, losses, train
 
 from reldistill_ros.core.errors import InputError
 from reldistill_ros.core.settings import Settings, load_settings, parse_settings
@@ -26,6 +26,7 @@ from trainer import evaluate, export
 from trainer.datasets.sample import CameraImage
 from trainer.run import load_trained
 from trainer.settings import RunSettings
+from trainer.stop import StoppedError
 from trainer.structure.structure import examine
 from trainer.teachers.build import build_teacher
 from trainer.teachers.dino import DinoNetwork, _check_model, load_dino
@@ -348,7 +349,8 @@ def test_a_run_without_words_has_no_zero_shot_labels_and_no_bundle(tiny, monkeyp
 
 def test_a_run_whose_graph_changed_is_not_resumed(tiny):
     write_wordless(tiny)
-    train(tiny, 'run')
+    with pytest.raises(StoppedError):
+        train(tiny, 'run', stop=StopAfter(3))
     write_graph(tiny / 'graph.onnx', weight=2.0)
     with pytest.raises(InputError, match='trained with other teacher'):
         train(tiny, 'run', resume=True)

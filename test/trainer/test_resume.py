@@ -14,12 +14,12 @@ import torch
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny_drive import write_drive, write_settings
-from tiny_training import StopAfter, command, curve_of, losses, train
+from tiny_training import StopAfter, checkpoint_of, command, curve_of, losses, train
 
 from reldistill_ros.core.errors import InputError
 from trainer.distill import distill
 from trainer.metrics_log import METRICS, MetricsLog
-from trainer.run import differing_keys, resume_run
+from trainer.run import Run, differing_keys, resume_run
 from trainer.stop import StoppedError, StopRequest
 
 
@@ -94,10 +94,16 @@ def change_the_classes(tiny):
         (change_the_classes, 'other vocabulary of the teacher'),
     ],
 )
-def test_a_run_whose_data_changed_is_not_resumed(tiny, change, message):
-    train(tiny, 'run')
-    change(tiny)
+def test_a_run_whose_data_changed_is_not_resumed(half_done, change, message):
+    change(half_done)
     with pytest.raises(InputError, match=message):
+        train(half_done, 'run', resume=True)
+
+
+def test_a_finished_run_whose_sweeps_changed_is_told_so_too(tiny):
+    train(tiny, 'run')
+    add_a_sweep(tiny)
+    with pytest.raises(InputError, match='other training sweeps'):
         train(tiny, 'run', resume=True)
 
 
@@ -183,3 +189,19 @@ def test_sigterm_to_the_whole_group_leaves_checkpoint_and_curves_to_go_on_with(t
     with pytest.raises(StoppedError):
         train(tiny, 'run', resume=True, stop=StopAfter(1))
     assert len(losses(tiny / 'run')) == steps + 1
+
+
+def test_a_finished_run_says_so_without_loading_its_teacher(tiny, monkeypatch, capsys):
+    run = train(tiny, 'run')
+    before = checkpoint_of(run.folder)
+    monkeypatch.setattr(Run, 'build_encoder', lambda run: pytest.fail('loaded the encoder'))
+    train(tiny, 'run', resume=True)
+    assert f'already finished: {run.folder} has done all of its 6 steps' in capsys.readouterr().out
+    assert checkpoint_of(run.folder) == before
+
+
+def test_a_drive_that_is_not_there_is_told_before_the_teacher_is_loaded(tiny, monkeypatch):
+    monkeypatch.setattr(Run, 'build_encoder', lambda run: pytest.fail('loaded the encoder'))
+    shutil.rmtree(tiny / 'drive')
+    with pytest.raises(InputError, match='drive'):
+        train(tiny, 'run')

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +14,8 @@ import yaml
 
 from reldistill_ros.core.errors import InputError
 from trainer.datasets.sample import CameraImage
+from trainer.export_image import export_image
+from trainer.image_networks import clip_network
 from trainer.open_clip_text import load_open_clip
 from trainer.teachers.build import build_teacher
 from trainer.teachers.clip import ClipNetwork
@@ -349,3 +352,13 @@ def test_denoising_without_words_is_refused():
         ClipTeacherSettings(kind='clip', denoise_below=0.5)
     with pytest.raises(ValueError, match='belong together'):
         ClipTeacherSettings(kind='clip', vocabulary='words.yaml')
+
+
+@pytest.mark.parametrize('name', ['tiny-convnext-test', 'tiny-siglip-test'])
+def test_every_kind_of_tower_is_exported_as_it_is_read_out(folder, tmp_path, name):
+    run = SimpleNamespace(data_root=folder)
+    trained = SimpleNamespace(encoder=load(folder, name), run=run)
+    settings = ClipTeacherSettings(kind='clip', short_side=64)
+    network = clip_network(trained, settings, (90, 160))
+    noise = np.random.default_rng(0).integers(0, 255, (90, 160, 3), np.uint8)
+    assert export_image(network, tmp_path, [noise])['max_error'] < 1e-5

@@ -259,7 +259,7 @@ def test_a_clip_teacher_in_another_text_space_is_refused(tmp_path: Path):
     ('values', 'problem'),
     [
         ({'kind': 'sam'}, 'teacher: Input tag .sam.'),
-        ({'kind': 'label_maps'}, 'vocabulary: Field required'),
+        ({'kind': 'label_maps'}, 'vocabulary: missing'),
         ({'kind': 'label_maps', 'vocabulary': 'a', 'min_confidence': 2}, 'less than or equal'),
         ({'kind': 'clip', 'short_side': 0}, 'short_side: Input should be greater'),
         ({'kind': 'clip', 'device': 'tpu'}, 'device: String should match'),

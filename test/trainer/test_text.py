@@ -222,9 +222,9 @@ def test_the_real_clip_table_says_what_it_has_instead_of_a_sidewalk():
     [
         ({'kind': 'word2vec'}, 'text_encoder: Input tag .word2vec.'),
         ({}, 'text_encoder: Unable to extract tag'),
-        ({'kind': 'minilm', 'model': 'large'}, 'text_encoder.minilm.model: Extra inputs'),
-        ({'kind': 'table', 'names': 'a.txt'}, 'text_encoder.table.embeddings: Field required'),
-        ({'kind': 'open_clip', 'model': 'ViT-B-16'}, 'open_clip.pretrained: Field required'),
+        ({'kind': 'minilm', 'model': 'large'}, 'text_encoder.minilm.model: there is no such key'),
+        ({'kind': 'table', 'names': 'a.txt'}, 'text_encoder.table.embeddings: missing'),
+        ({'kind': 'open_clip', 'model': 'ViT-B-16'}, 'open_clip.pretrained: missing'),
         (
             {'kind': 'open_clip', 'model': 'ViT-B-16', 'pretrained': ''},
             'pretrained: String should have at least 1',

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from reldistill_ros.core.errors import InputError, import_extra
+from trainer.hub_log import without_log
 from trainer.open_clip_text import check_device
 from trainer.torchvision_ops import make_torchvision_importable
 from trainer.weights_digest import weights_digest
@@ -66,9 +67,10 @@ def load_dino(model: str, weights: Path | None, *, device: str) -> DinoNetwork:
     timm = import_extra('timm', 'dino')
     _check_model(timm, model)
     try:
-        network = timm.create_model(
-            model, pretrained=weights is None, num_classes=0, dynamic_img_size=True
-        )
+        with without_log():
+            network = timm.create_model(
+                model, pretrained=weights is None, num_classes=0, dynamic_img_size=True
+            )
         if weights:
             _load_weights(network, weights)
     except LOAD_ERRORS as error:
