@@ -36,7 +36,6 @@ SETTINGS = ImageEncoderSettings(
     input_size=(24, 40),
     mean=(0.5, 0.5, 0.5),
     std=(0.5, 0.25, 0.5),
-    patch_size=4,
     output='classes',
     channels=2,
 )
@@ -75,7 +74,7 @@ def test_an_image_of_any_size_is_scaled_to_the_input_of_the_network(tmp_path):
     export_image(colours(), tmp_path, [smooth_image(60, 90)])
     encoder = load_image_encoder(Folder(tmp_path, np.zeros(3, np.float32)), num_threads=1)
     for size in ((1, 1), (24, 40), (333, 77)):
-        assert encoder.encode(smooth_image(*size)).output.shape == (2, 6, 10)
+        assert encoder.run(smooth_image(*size)).shape == (2, 6, 10)
 
 
 def test_opinions_are_computed_once_for_the_same_words(tmp_path):

@@ -183,7 +183,7 @@ def test_the_robot_finds_network_and_weights_in_the_bundle(
     encoder = load_image_encoder(bundle, num_threads=1)
     image = first_image(trained).image
     _, alone = export_network(spoken, OnnxSegmentationSettings(**COLOURS), tmp_path)
-    np.testing.assert_array_equal(encoder.encode(image).output, alone.encode(image).output)
+    np.testing.assert_array_equal(encoder.run(image), alone.run(image))
     assert bundle.manifest.parity['image']['max_error'] == 0
     table = capsys.readouterr().out
     for name in (*bundle.manifest.files, 'manifest.json', 'onnx', 'fused'):
