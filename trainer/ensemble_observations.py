@@ -122,7 +122,9 @@ class Observer:
         found = self._opinions(features, image).at(pairs.pixels)
         return CameraView(pairs.point_indices, found.cosines, found.confidences)
 
-    def _opinions(self, features: DenseFeatures, image: CameraImage) -> TeacherOpinions | ClassOpinions:
+    def _opinions(
+        self, features: DenseFeatures, image: CameraImage
+    ) -> TeacherOpinions | ClassOpinions:
         """Opinions on one image, those that the robot's image encoder would have."""
         if self._classes is None:
             trained = self._trained

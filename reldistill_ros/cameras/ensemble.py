@@ -137,9 +137,7 @@ class Ensemble:
         self._settings, self._voxel = settings, voxel
         self._bounds, self._num_prompts = class_bounds(vocabulary), len(vocabulary.prompts)
         votes = settings.student_weight * student_votes(settings.student, vocabulary, known)
-        self._decision = Decision(
-            votes.astype(np.float32), settings.camera_weight, UNKNOWN_FLOOR
-        )
+        self._decision = Decision(votes.astype(np.float32), settings.camera_weight, UNKNOWN_FLOOR)
 
     def __call__(
         self,
@@ -173,13 +171,13 @@ class Ensemble:
         """Compile the kernels, or load them, so that no sweep waits for it."""
         labels = Labels(np.zeros(1, np.uint8), np.ones(1, np.float32), np.zeros(1, np.float32))
         view = CameraView(
-            np.zeros(1, np.int64), np.zeros((1, self._num_prompts), np.float32), labels.probabilities
+            np.zeros(1, np.int64),
+            np.zeros((1, self._num_prompts), np.float32),
+            labels.probabilities,
         )
         self(np.zeros((1, 4), np.float32), labels, [view])
 
-    def _poll(
-        self, points: NDArray[np.float32], views: Sequence[SpokenView | CameraView]
-    ) -> Poll:
+    def _poll(self, points: NDArray[np.float32], views: Sequence[SpokenView | CameraView]) -> Poll:
         poll = Poll(points, self._voxel, len(self._bounds))
         for view in views:
             spoken = view if isinstance(view, SpokenView) else self._speak(view)

@@ -165,9 +165,7 @@ class PatchOpinions:
         return Opinions(self.table, rows, weights, np.ones(len(pixels), np.float32))
 
 
-def unit_features(
-    features: NDArray[np.float32], mean: NDArray[np.float32]
-) -> NDArray[np.float32]:
+def unit_features(features: NDArray[np.float32], mean: NDArray[np.float32]) -> NDArray[np.float32]:
     """Unit rows (h w, C) of patch features (C, h, w) of any length, centred with `mean` (C,).
 
     Args:
@@ -188,9 +186,8 @@ def _interpolate(
     """The four patches around each pixel, at the edge the same ones twice, and their shares."""
     height, width = grid
     for i in range(len(pixels)):
-        x = (np.float64(pixels[i, 0]) + 0.5) * width / image_size[1] - 0.5
-        y = (np.float64(pixels[i, 1]) + 0.5) * height / image_size[0] - 0.5
-        x, y = min(max(x, 0.0), width - 1.0), min(max(y, 0.0), height - 1.0)
+        x = min(max((float(pixels[i, 0]) + 0.5) * width / image_size[1] - 0.5, 0.0), width - 1.0)
+        y = min(max((float(pixels[i, 1]) + 0.5) * height / image_size[0] - 0.5, 0.0), height - 1.0)
         left, top = int(x), int(y)
         right, bottom = min(left + 1, width - 1), min(top + 1, height - 1)
         dx, dy = x - left, y - top

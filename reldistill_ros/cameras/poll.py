@@ -178,7 +178,7 @@ def _place(
     x = np.floor((points[row, 0] - grid[0]) / grid[3])
     y = np.floor((points[row, 1] - grid[1]) / grid[3])
     z = np.floor((points[row, 2] - grid[2]) / grid[3])
-    return np.int64(x), np.int64(y), np.int64(z)
+    return int(x), int(y), int(z)
 
 
 @compiled()
@@ -196,7 +196,7 @@ def _find_voxel(
     while slots[slot] != 0:
         voxel = slots[slot] - 1  # 0 is an empty slot
         if keys[voxel] == key:
-            return voxel
+            return voxel  # type: ignore[no-any-return]
         slot = (slot + 1) & (len(slots) - 1)
     slots[slot] = num_voxels + 1
     keys[num_voxels] = key
