@@ -23,7 +23,7 @@ from reldistill_ros.replay.schedule import Planned
 def recording_of(stamps):
     recording = Recording()
     for number, stamp in enumerate(stamps):
-        recording.send(Planned(number, number, stamp))
+        recording.send(Planned(number, number, 0, stamp))
     return recording
 
 
@@ -36,7 +36,7 @@ def test_a_late_answer_of_the_node_that_was_killed_is_none_of_the_new_one():
     started = time.perf_counter()
     answer(recording, 10)
     assert not is_answered_since(recording, started)
-    recording.send(Planned(2, 2, 30))
+    recording.send(Planned(2, 2, 0, 30))
     assert not is_answered_since(recording, started)
     answer(recording, 30)
     assert is_answered_since(recording, started)
