@@ -24,7 +24,7 @@ from PIL import Image
 
 from reldistill_ros.cameras.ensemble import CameraView, Ensemble, EnsembleSettings
 from reldistill_ros.cameras.image_encodings import decode_compressed
-from reldistill_ros.cameras.lens import Lens, rectify_image
+from reldistill_ros.cameras.lens import Lens, find_rectification, rectify_image
 from reldistill_ros.cameras.opinions import PatchOpinions
 from reldistill_ros.cameras.overlay import OverlayStyle, draw_overlay
 from reldistill_ros.cameras.visibility import PairingSettings, PinholeCamera, find_visible
@@ -67,13 +67,14 @@ def measure(points: NDArray[np.float32], image: CameraImage) -> dict[str, float]
     labels = _random_labels(len(points), rng)
     ensemble = Ensemble(EnsembleSettings(), WORDS, WORDS, VOXEL)
     class_ids = labels.class_ids[pairs.point_indices]
-    jpeg, lens = _as_jpeg(image.image), _lens(size, image.intrinsics)
+    jpeg = _as_jpeg(image.image)
+    maps = find_rectification(_lens(size, image.intrinsics))
     stages: dict[str, Callable[[], Any]] = {
         'visible': lambda: find_visible(points, camera, PairingSettings()),
         'opinions': lambda: opinions.at(pairs.pixels),
         'ensemble': lambda: ensemble(points, labels, [view]),
         'decode_jpeg': lambda: decode_compressed(jpeg, 'image'),
-        'rectify': lambda: rectify_image(image.image, lens),
+        'rectify': lambda: rectify_image(image.image, maps),
         'overlay': lambda: draw_overlay(image.image, pairs, class_ids, WORDS, OverlayStyle()),
     }
     times = {f'{name}_ms': 1e3 * _median_seconds(stage) for name, stage in stages.items()}
