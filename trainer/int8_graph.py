@@ -122,7 +122,7 @@ def _ranges(model: onnx.ModelProto, names: Sequence[str], feeds: Iterable[Feeds]
     probe.graph.output.extend(values.values())
     session = open_session(probe.SerializeToString(), 1, what='graph', where='calibration')
     extremes = [[np.abs(v).max() for v in session.run(list(values), feed)] for feed in feeds]
-    largest = dict(zip(values, np.mean(extremes, axis=0, dtype=np.float32)))
+    largest = dict(zip(values, np.array(extremes, np.float32).mean(axis=0)))
     return calibration.TensorsData(
         calibration.CalibrationMethod.MinMax,
         {name: (-largest[source], largest[source]) for name, source in sources.items()},
