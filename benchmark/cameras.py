@@ -3,7 +3,8 @@
 
 Times, on one thread, the stages that the node goes through for one camera and one KITTI sweep:
 what the inference thread does (visible points, their opinions, the ensemble) and what the camera
-thread does (decoding, rectification, overlay). The opinions are random, 16 prompts of 9 classes.
+thread does (the words, decoding, rectification, overlay). The opinions are random, 16 prompts of
+9 classes. Then what fusion costs by points, cameras and prompts, see `benchmark.camera_fusion`.
 """
 
 from __future__ import annotations
@@ -22,22 +23,22 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from reldistill_ros.cameras.ensemble import CameraView, Ensemble, EnsembleSettings
+from benchmark.camera_fusion import VOXEL, measure_fusion
+from reldistill_ros.cameras.ensemble import Ensemble, EnsembleSettings
 from reldistill_ros.cameras.image_encodings import decode_compressed
 from reldistill_ros.cameras.lens import Lens, find_rectification, rectify_image
 from reldistill_ros.cameras.opinions import PatchOpinions
 from reldistill_ros.cameras.overlay import OverlayStyle, draw_overlay
+from reldistill_ros.cameras.poll import SpokenView
 from reldistill_ros.cameras.visibility import PairingSettings, PinholeCamera, find_visible
 from reldistill_ros.core.errors import run_command
 from reldistill_ros.core.files import write_json
-from reldistill_ros.core.settings import VoxelSettings
 from reldistill_ros.core.vocabulary import Vocabulary, VocabularyClass
 from reldistill_ros.core.zero_shot import Labels
 from trainer.datasets.kitti_raw import KittiRaw, KittiRawSettings
 from trainer.datasets.sample import CameraImage
 
 DRIVE = KittiRawSettings(format='kitti_raw', path=Path('kitti_2011_09_26'), cameras=('image_02',))
-VOXEL = VoxelSettings(voxel_size=0.1, point_cloud_range=(-60.0, -60.0, -4.0, 60.0, 60.0, 4.0))
 WORDS = Vocabulary(
     version=1,
     name='nine',
@@ -63,9 +64,18 @@ def measure(points: NDArray[np.float32], image: CameraImage) -> dict[str, float]
     cosines = rng.normal(0, 0.1, (*GRID, len(WORDS.prompts))).astype(np.float32)
     opinions = PatchOpinions(size, cosines)
     found = opinions.at(pairs.pixels)
-    view = CameraView(pairs.point_indices, found.cosines, found.confidences, 0.05)
     labels = _random_labels(len(points), rng)
     ensemble = Ensemble(EnsembleSettings(), WORDS, WORDS, VOXEL)
+    view = SpokenView(
+        pairs.point_indices,
+        found.rows,
+        found.weights,
+        found.confidences,
+        ensemble.spoken(opinions.table),
+        0.05,
+    )
+    features = rng.normal(size=(GRID[0] * GRID[1], 512)).astype(np.float32)
+    prompts = rng.normal(size=(len(WORDS.prompts), 512)).astype(np.float32)
     class_ids = labels.class_ids[pairs.point_indices]
     jpeg = _as_jpeg(image.image)
     maps = find_rectification(_lens(size, image.intrinsics))
@@ -73,6 +83,7 @@ def measure(points: NDArray[np.float32], image: CameraImage) -> dict[str, float]
         'visible': lambda: find_visible(points, camera, PairingSettings()),
         'opinions': lambda: opinions.at(pairs.pixels),
         'ensemble': lambda: ensemble(points, labels, [view]),
+        'new_words': lambda: ensemble.spoken(features @ prompts.T),
         'decode_jpeg': lambda: decode_compressed(jpeg, 'image'),
         'rectify': lambda: rectify_image(image.image, maps),
         'overlay': lambda: draw_overlay(image.image, pairs, class_ids, WORDS, OverlayStyle()),
@@ -94,17 +105,20 @@ def main() -> None:
     result = measure(sample.points, sample.images[0])
     for name, value in result.items():
         print(f'{name}: {value:.1f}' if name.endswith('_ms') else f'{name}: {value}')
+    fusion = measure_fusion()
+    for case in fusion:
+        print(', '.join(f'{name} {value:.4g}' for name, value in case.items()))
     if arguments.json:
-        write_json(arguments.json, result)
+        write_json(arguments.json, {**result, 'fusion': fusion})
 
 
 def _median_seconds(stage: Callable[[], Any]) -> float:
     stage()  # compiled and cached
     times = []
     for _ in range(RUNS):
-        started = time.perf_counter()
+        started = time.thread_time()
         stage()
-        times.append(time.perf_counter() - started)
+        times.append(time.thread_time() - started)
     return statistics.median(times)
 
 

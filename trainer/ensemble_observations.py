@@ -14,8 +14,8 @@ from reldistill_ros.cameras.image_encoder import most_likely
 from reldistill_ros.cameras.opinions import (
     ClassOpinions,
     Opinions,
-    PixelOpinions,
     class_cosines,
+    single_rows,
 )
 from reldistill_ros.core.errors import InputError
 from reldistill_ros.core.prompts import center
@@ -81,7 +81,7 @@ class TeacherOpinions:
         features = self.features.at(pixels)
         known = np.asarray(features.any(axis=1))
         cosines = center(features, self.mean) @ self.prompts.T
-        return Opinions(cosines, known.astype(np.float32))
+        return single_rows(cosines, np.arange(len(cosines)), known.astype(np.float32))
 
 
 class Observer:
@@ -122,7 +122,9 @@ class Observer:
         found = self._opinions(features, image).at(pairs.pixels)
         return CameraView(pairs.point_indices, found.cosines, found.confidences)
 
-    def _opinions(self, features: DenseFeatures, image: CameraImage) -> PixelOpinions:
+    def _opinions(
+        self, features: DenseFeatures, image: CameraImage
+    ) -> TeacherOpinions | ClassOpinions:
         """Opinions on one image, those that the robot's image encoder would have."""
         if self._classes is None:
             trained = self._trained

@@ -77,7 +77,7 @@ def _error(network: ImageNetwork, exported: ImageEncoder, image: NDArray[np.uint
     scaled = scale_image(image, settings.input_size, 'cpu')
     pixels = normalise(scaled, settings.mean, settings.std)
     expected: NDArray[np.float32] = network.original(pixels)[0].numpy()
-    got = exported.encode(image).output
+    got = exported.run(image)
     if got.shape != expected.shape or len(got) != settings.channels:
         raise InputError(
             'the image encoder gives another number of values than announced',

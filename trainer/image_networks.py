@@ -91,7 +91,7 @@ def clip_network(
     """
     on_cpu = settings.model_copy(update={'device': 'cpu', 'cache': None})
     grids = build_grids(on_cpu, trained.encoder, trained.run.data_root)
-    announced = _announce(grids, image_size, 'features', grids.network.patch_size)
+    announced = _announce(grids, image_size, 'features')
     graph = torch_graph(
         _Tower(clip_encoder(trained.encoder), grids), torch.zeros(1, 3, *announced.input_size)
     )
@@ -110,9 +110,7 @@ def segmentation_network(
     assert isinstance(network, OnnxSegmentation)
     height, width = grids.input_size(image_size)
     scores = network.scores(torch.zeros(1, 3, height, width))
-    announced = _announce(
-        grids, image_size, 'classes', round(height / -(-scores.shape[2] // network.cell))
-    )
+    announced = _announce(grids, image_size, 'classes')
     part = load_part(find_graph(settings.path, settings.package, root), settings.tensor)
     embeddings = spoken_classes(trained, vocabulary, settings.ignore_classes)
     graph = followed_by(part, _Cells(network), scores)
@@ -144,10 +142,7 @@ def usual_size(images: Sequence[CameraImage]) -> tuple[int, int]:
 
 
 def _announce(
-    grids: ImageGrids,
-    image_size: tuple[int, int],
-    output: Literal['features', 'classes'],
-    patch_size: int,
+    grids: ImageGrids, image_size: tuple[int, int], output: Literal['features', 'classes']
 ) -> ImageEncoderSettings:
     network = grids.network
     return ImageEncoderSettings(
@@ -155,7 +150,6 @@ def _announce(
         input_size=grids.input_size(image_size),
         mean=network.mean,
         std=network.std,
-        patch_size=patch_size,
         output=output,
         channels=grids.embedding_size,
     )

@@ -12,6 +12,12 @@ independent given the true class y, Bayes' rule makes
 
 and the two weights, near 1 if that were true, are fitted. A class that the counts do not hold
 gets the student's usual habits as its row, so that a student that is blind for it has no veto.
+
+A point that the student sees and calls unknown stays so unless the fused probability is above
+`UNKNOWN_FLOOR`. For it calls at most half of the points of a class unknown, the limit of the
+parameter unknown_share, and by the same rule that alone doubles the odds against any class: the
+camera's must be better than 2 to 1. Points outside the student's range were never judged, and
+take the camera's class.
 """
 
 from __future__ import annotations
@@ -25,15 +31,15 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
+from reldistill_ros.cameras.poll import Decision, Poll, SpokenView, class_distributions
 from reldistill_ros.core.bundle import Bundle
-from reldistill_ros.core.compiled import compiled
 from reldistill_ros.core.settings import Settings, VoxelSettings, parse_settings
 from reldistill_ros.core.unknown import same_prompts
 from reldistill_ros.core.vocabulary import IGNORE_INDEX, Vocabulary
 from reldistill_ros.core.zero_shot import Labels
 
 ENSEMBLE = 'ensemble.json'
-COORD_BITS = 21  # three of them in 63 bits
+UNKNOWN_FLOOR = 2 / 3
 Probability = Annotated[float, Field(gt=0, le=1)]
 
 
@@ -83,10 +89,10 @@ class EnsembleSettings(Settings):
 
 @dataclass(frozen=True, eq=False)
 class CameraView:
-    """What one camera says of the points it sees.
+    """What one camera says of the points it sees, in prompts and each for itself.
 
     Attributes:
-        point_indices: (P,) rows of the sweep's points.
+        point_indices: (P,) rows of the sweep's points, none twice.
         cosines: (P, M) to each prompt.
         confidences: (P,) from 0 (no opinion) to 1.
         age: seconds between image and sweep, either way.
@@ -129,55 +135,65 @@ class Ensemble:
         voxel: VoxelSettings,
     ) -> None:
         self._settings, self._voxel = settings, voxel
-        self._bounds = class_bounds(vocabulary)
-        self._votes = settings.student_weight * student_votes(settings.student, vocabulary, known)
-        _add_rows(np.zeros((0, 1)), np.zeros(0, np.int64), np.zeros(0, bool), np.zeros((0, 1)))
+        self._bounds, self._num_prompts = class_bounds(vocabulary), len(vocabulary.prompts)
+        votes = settings.student_weight * student_votes(settings.student, vocabulary, known)
+        self._decision = Decision(votes.astype(np.float32), settings.camera_weight, UNKNOWN_FLOOR)
 
     def __call__(
-        self, points: NDArray[np.float32], labels: Labels, views: Sequence[CameraView]
+        self,
+        points: NDArray[np.float32],
+        labels: Labels,
+        views: Sequence[SpokenView | CameraView],
     ) -> Labels:
         """Label the points again that cameras see; the others keep the student's label.
 
         Args:
             points: (N, >=3) in the lidar frame.
-            labels: of the student, (N,); points it has no class for get the cameras'.
-            views: of any number of cameras, in any order; the cosines are to the same words.
+            labels: of the student, (N,); see the module for points that it has no class for.
+            views: of any number of cameras, in any order; in terms of the same words.
         """
-        evidence = self.evidence(points, views)
-        seen = evidence.point_indices
-        if not len(seen):
+        if not any(len(view.point_indices) for view in views):
             return labels
-        votes = self._votes[labels.class_ids[seen]]
-        fused = labels_of(self._settings.camera_weight * evidence.log_probabilities + votes)
-        new = Labels(labels.class_ids.copy(), labels.probabilities.copy(), labels.entropies.copy())
-        new.class_ids[seen] = fused.class_ids
-        new.probabilities[seen] = fused.probabilities
-        new.entropies[seen] = fused.entropies
-        return new
+        return self._poll(points, views).decide(labels, self._decision)
 
-    def evidence(self, points: NDArray[np.float32], views: Sequence[CameraView]) -> Evidence:
+    def evidence(
+        self, points: NDArray[np.float32], views: Sequence[SpokenView | CameraView]
+    ) -> Evidence:
         """Average the opinions of all cameras in each voxel; see `__call__`."""
-        num_classes = len(self._bounds)
-        rows = np.concatenate([np.empty(0, np.int64), *(view.point_indices for view in views)])
-        opinions = [distributions(view, self._settings, self._bounds) for view in views]
-        counted = np.concatenate([np.empty(0, bool), *(view.confidences > 0 for view in views)])
-        cells, cell_of = np.unique(self._cells(points[rows, :3]), return_inverse=True)
-        sums = np.zeros((len(cells), num_classes))
-        for start, rows_of in zip(np.cumsum([0, *map(len, opinions)]), opinions):
-            _add_rows(rows_of, cell_of[start : start + len(rows_of)], counted[start:], sums)
-        counts = np.bincount(cell_of[counted], minlength=len(cells))
-        seen, first = np.unique(rows, return_index=True)
-        cell = cell_of[first]
-        seen, cell = seen[counts[cell] > 0], cell[counts[cell] > 0]
-        return Evidence(seen, np.log(sums[cell] / counts[cell, None]))
+        seen, distributions = self._poll(points, views).distributions()
+        return Evidence(seen, np.log(distributions))
 
-    def _cells(self, xyz: NDArray[np.float32]) -> NDArray[np.int64]:
-        """One number for each voxel, also outside the student's range, (P,)."""
-        origin = np.array(self._voxel.point_cloud_range[:3])
-        coords = np.floor((xyz - origin) / self._voxel.voxel_size).astype(np.int64)
-        x, y, z = (coords & (1 << COORD_BITS) - 1).T
-        cells: NDArray[np.int64] = (x << 2 * COORD_BITS) | (y << COORD_BITS) | z
-        return cells
+    def spoken(self, table: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Distributions (R, K) over the classes of a table (R, M) of `Opinions`."""
+        return class_distributions(table, self._bounds, self._settings.temperature)
+
+    def warm_up(self) -> None:
+        """Compile the kernels, or load them, so that no sweep waits for it."""
+        labels = Labels(np.zeros(1, np.uint8), np.ones(1, np.float32), np.zeros(1, np.float32))
+        view = CameraView(
+            np.zeros(1, np.int64),
+            np.zeros((1, self._num_prompts), np.float32),
+            labels.probabilities,
+        )
+        self(np.zeros((1, 4), np.float32), labels, [view])
+
+    def _poll(self, points: NDArray[np.float32], views: Sequence[SpokenView | CameraView]) -> Poll:
+        poll = Poll(points, self._voxel, len(self._bounds))
+        for view in views:
+            spoken = view if isinstance(view, SpokenView) else self._speak(view)
+            poll.add(spoken, strength(view.age, self._settings))
+        return poll
+
+    def _speak(self, view: CameraView) -> SpokenView:
+        num = len(view.point_indices)
+        return SpokenView(
+            view.point_indices,
+            np.arange(num, dtype=np.int32)[:, None],
+            np.ones((num, 1), np.float32),
+            view.confidences,
+            self.spoken(view.cosines),
+            view.age,
+        )
 
 
 def open_ensemble(bundle: Bundle, vocabulary: Vocabulary) -> Ensemble:
@@ -211,10 +227,15 @@ def distributions(
     Returns:
         (P, K), rows sum to 1.
     """
-    scores = np.maximum.reduceat(view.cosines, bounds, axis=1) / settings.temperature
-    sure = view.confidences[:, None] * settings.trust * 0.5 ** (view.age / settings.half_life)
-    mixed: NDArray[np.float64] = sure * softmax(scores) + (1 - sure) / scores.shape[1]
+    classes = class_distributions(view.cosines, bounds, settings.temperature)
+    sure = view.confidences[:, None].astype(np.float64) * strength(view.age, settings)
+    mixed: NDArray[np.float64] = sure * classes + (1 - sure) / len(bounds)
     return mixed
+
+
+def strength(age: float, settings: EnsembleSettings) -> float:
+    """Factor of the confidences of a camera whose image is so old, in seconds."""
+    return float(settings.trust * 0.5 ** (age / settings.half_life))
 
 
 def class_bounds(vocabulary: Vocabulary) -> NDArray[np.int64]:
@@ -252,30 +273,3 @@ def softmax(scores: NDArray[np.floating]) -> NDArray[np.float64]:
     shifted = np.exp(scores - scores.max(axis=-1, keepdims=True), dtype=np.float64)
     total: NDArray[np.float64] = shifted / shifted.sum(axis=-1, keepdims=True)
     return total
-
-
-@compiled()
-def _add_rows(
-    rows: NDArray[np.float64],
-    cell_of: NDArray[np.int64],
-    counted: NDArray[np.bool_],
-    sums: NDArray[np.float64],
-) -> None:
-    """Add each counted row (P, K) to its cell's."""
-    for i in range(len(rows)):
-        if counted[i]:
-            for k in range(rows.shape[1]):
-                sums[cell_of[i], k] += rows[i, k]
-
-
-def labels_of(scores: NDArray[np.float64]) -> Labels:
-    """The best class of scores (P, K) that are log probabilities up to a constant."""
-    probabilities = softmax(scores)
-    best = probabilities.argmax(axis=1)
-    logs = np.log(np.maximum(probabilities, np.finfo(np.float64).tiny))
-    entropies = -(probabilities * logs).sum(axis=1)
-    return Labels(
-        best.astype(np.uint8),
-        probabilities[np.arange(len(best)), best].astype(np.float32),
-        np.maximum(entropies, 0).astype(np.float32),
-    )

@@ -8,7 +8,7 @@ what runs. `image_encoder.json` says what comes out.
 from __future__ import annotations
 
 import json
-import threading
+from dataclasses import dataclass
 from io import BytesIO
 from typing import Literal
 
@@ -19,9 +19,8 @@ from pydantic import Field
 from reldistill_ros.cameras.opinions import (
     ClassOpinions,
     PatchOpinions,
-    PixelOpinions,
     class_cosines,
-    patch_cosines,
+    unit_features,
 )
 from reldistill_ros.core.bundle import Bundle
 from reldistill_ros.core.errors import InputError
@@ -43,7 +42,6 @@ class ImageEncoderSettings(Settings):
         input_size: height and width in pixels that every image is scaled to.
         mean: of RGB from 0 to 1, subtracted.
         std: what is divided by then.
-        patch_size: edge in scaled pixels of what one output cell covers.
         output: `features` in the text space of the bundle; or logits of `classes`, whose
             embeddings are in `image_classes.npz`.
         channels: of the output: C features, or L classes.
@@ -53,7 +51,6 @@ class ImageEncoderSettings(Settings):
     input_size: tuple[int, int]
     mean: Rgb
     std: Rgb
-    patch_size: int = Field(gt=0)
     output: Literal['features', 'classes']
     channels: int = Field(gt=0)
 
@@ -93,70 +90,94 @@ class ImageEncoder:
         self._class_embeddings = class_embeddings
         self._mean = embedding_mean
 
-    def encode(self, image: NDArray[np.uint8]) -> EncodedImage:
-        """Run the network on an image (H, W, 3) RGB: the slow part, without any words.
+    def encode(self, image: NDArray[np.uint8]) -> EncodedFeatures | EncodedClasses:
+        """Look at an image (H, W, 3) RGB: the slow part, without any words.
 
         Raises:
-            InputError: not such an image.
+            InputError: not such an image, or the network's answer is not finite.
         """
+        output = self.run(image)
+        size = (image.shape[0], image.shape[1])
+        height, width = self.settings.input_size
+        stretch = (size[1] / size[0]) / (width / height)
+        if self._class_embeddings is None:
+            rows = unit_features(output, self._mean)
+            return EncodedFeatures(size, (output.shape[1], output.shape[2]), rows, stretch)
+        return EncodedClasses(size, *most_likely(output), self._class_embeddings, stretch)
+
+    def run(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """The network's answer (channels, h, w) to an image; raises what `encode` does."""
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
             raise InputError(
                 'this is no image for the image encoder',
                 expected='(H, W, 3) uint8',
                 got=f'{image.shape} {image.dtype}',
             )
-        output = self._session.run(None, {'image': np.ascontiguousarray(image)})[0][0]
-        return EncodedImage(self, image.shape[:2], output)
-
-    def opinions(
-        self, encoded: EncodedImage, prompts: NDArray[np.float32]
-    ) -> PatchOpinions | ClassOpinions:
-        """Compare with prompts (M, C)."""
-        if self._class_embeddings is None:
-            cosines = patch_cosines(encoded.output, self._mean, prompts)
-            return PatchOpinions(encoded.image_size, cosines)
-        classes, confidences = encoded.class_maps()
-        cosines, known = class_cosines(self._class_embeddings, prompts)
-        return ClassOpinions(encoded.image_size, classes, confidences, cosines, known)
+        output: NDArray[np.float32] = self._session.run(
+            None, {'image': np.ascontiguousarray(image)}
+        )[0][0]
+        # in the ensemble one NaN would overrule student and all other cameras
+        if not np.isfinite(output).all():
+            raise InputError(
+                'the image encoder gave numbers that are not finite',
+                where=IMAGE_ENCODER,
+                fix='export again, in float32 where it was a smaller type',
+            )
+        return output
 
 
-class EncodedImage:
-    """What the network made of one image, to be compared with any words; for any thread.
+@dataclass(frozen=True, eq=False)
+class EncodedFeatures:
+    """What a network with features made of one image; for any thread.
 
     Attributes:
         image_size: H, W of the image.
-        output: (channels, h, w); none is left of logits once their class maps were asked for.
-
-    Args:
-        encoder: which network.
-        image_size: H, W.
-        output: see above.
+        grid: h, w of the patches.
+        rows: (h w, C), see `unit_features`.
+        stretch: see `Encoded`.
     """
 
-    def __init__(
-        self, encoder: ImageEncoder, image_size: tuple[int, ...], output: NDArray[np.float32]
-    ) -> None:
-        self.image_size = (image_size[0], image_size[1])
-        self.output = output
-        self._encoder = encoder
-        self._class_maps: tuple[NDArray[np.uint8], NDArray[np.uint8]] | None = None
-        self._lock = threading.Lock()
-        self._last: tuple[NDArray[np.float32], PixelOpinions] | None = None
+    image_size: tuple[int, int]
+    grid: tuple[int, int]
+    rows: NDArray[np.float32]
+    stretch: float
 
-    def class_maps(self) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """`most_likely` of logits, which are a hundred times as large and do not stay."""
-        with self._lock:
-            if self._class_maps is None:
-                self._class_maps = most_likely(self.output)
-                self.output = np.empty((0, 0, 0), np.float32)
-            return self._class_maps
+    @property
+    def num_bytes(self) -> int:
+        return self.rows.nbytes
 
-    def opinions(self, prompts: NDArray[np.float32]) -> PixelOpinions:
-        """Opinions in terms of prompts (M, C); kept while the array is the same one."""
-        last = self._last
-        if last is None or last[0] is not prompts:
-            last = self._last = (prompts, self._encoder.opinions(self, prompts))
-        return last[1]
+    def opinions(self, prompts: NDArray[np.float32]) -> PatchOpinions:
+        """Opinions in terms of prompts (M, C)."""
+        cosines = self.rows @ prompts.T
+        return PatchOpinions(self.image_size, cosines.reshape(*self.grid, len(prompts)))
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedClasses:
+    """What a network with classes made of one image; for any thread.
+
+    Attributes:
+        image_size: H, W of the image.
+        class_map: (h, w), see `most_likely`; the logits, a hundred times as large, do not stay.
+        confidences: (h, w), see there.
+        embeddings: (L, C) of its classes.
+        stretch: see `Encoded`.
+    """
+
+    image_size: tuple[int, int]
+    class_map: NDArray[np.uint8]
+    confidences: NDArray[np.uint8]
+    embeddings: NDArray[np.float32]
+    stretch: float
+
+    @property
+    def num_bytes(self) -> int:
+        return self.class_map.nbytes + self.confidences.nbytes
+
+    def opinions(self, prompts: NDArray[np.float32]) -> ClassOpinions:
+        """Opinions in terms of prompts (M, C)."""
+        tables = class_cosines(self.embeddings, prompts)
+        return ClassOpinions(self.image_size, self.class_map, self.confidences, *tables)
 
 
 def load_image_encoder(bundle: Bundle, num_threads: int) -> ImageEncoder | None:

@@ -1,6 +1,9 @@
 # Copyright 2026 The reldistill authors. SPDX-License-Identifier: Apache-2.0
 """What a 2D network takes pixels for, as cosines to the words in use.
 
+An image knows few things: what each of its patches looks like, or the classes that its network
+tells apart. So its opinions are a table with a row for each of these, and a pixel refers to the
+rows that it is made of: what depends on the words is done for the rows, not for every point.
 A network that gives features in the text space speaks through `PatchOpinions`; one that knows
 classes, on board or as class maps in files, through `ClassOpinions`.
 """
@@ -13,34 +16,68 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from reldistill_ros.core.compiled import as_kernel_array, compiled
 from reldistill_ros.core.prompts import center, unit_rows
 
 
 @dataclass(frozen=True, eq=False)
 class Opinions:
-    """Opinions on P pixels.
+    """Opinions on P pixels, each a mixture of J rows of a table.
 
     Attributes:
-        cosines: (P, M) float32, to each prompt.
+        table: (R, M) float32, cosines of each row to each prompt.
+        rows: (P, J) int32, rows of the table.
+        weights: (P, J) float32, of these rows; they sum to 1.
         confidences: (P,) float32 from 0 (no opinion) to 1, as the network states it.
     """
 
-    cosines: NDArray[np.float32]
+    table: NDArray[np.float32]
+    rows: NDArray[np.int32]
+    weights: NDArray[np.float32]
     confidences: NDArray[np.float32]
+
+    @property
+    def cosines(self) -> NDArray[np.float32]:
+        """(P, M), to each prompt."""
+        mixed: NDArray[np.float32] = np.einsum(
+            'pj,pjm->pm', self.weights, self.table[self.rows], dtype=np.float32
+        )
+        return mixed
+
+
+def single_rows(
+    table: NDArray[np.float32], rows: NDArray[np.integer], confidences: NDArray[np.float32]
+) -> Opinions:
+    """Opinions (P,) that are one row of a table each."""
+    column = rows.astype(np.int32)[:, None]
+    weights = np.ones(column.shape, np.float32)
+    return Opinions(table, column, weights, np.asarray(confidences, np.float32))
 
 
 class PixelOpinions(Protocol):
     """One image's opinions, asked for where lidar points fall."""
+
+    @property
+    def table(self) -> NDArray[np.float32]:
+        """(R, M), that of all its `Opinions`."""
 
     def at(self, pixels: NDArray[np.float32]) -> Opinions:
         """Opinions at pixels (P, 2) inside the image; the centre of the top left is (0, 0)."""
 
 
 class Encoded(Protocol):
-    """One encoded image, to be compared with any words."""
+    """One encoded image, to be compared with any words.
+
+    Attributes:
+        num_bytes: that it keeps.
+        stretch: how much wider the image was, by its height, than what the network sees.
+    """
+
+    num_bytes: int
+    stretch: float
 
     def opinions(self, prompts: NDArray[np.float32]) -> PixelOpinions:
-        """Opinions in terms of prompts (M, C); kept while the array is the same one."""
+        """Opinions in terms of prompts (M, C): some milliseconds."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,11 +98,15 @@ class ClassOpinions:
     cosines: NDArray[np.float32]
     known: NDArray[np.bool_]
 
+    @property
+    def table(self) -> NDArray[np.float32]:
+        return self.cosines
+
     def at(self, pixels: NDArray[np.float32]) -> Opinions:
         classes = nearest_cells(self.class_map, pixels, self.image_size)
         cells = nearest_cells(self.confidences, pixels, self.image_size)
         stated = cells.astype(np.float32) / 255
-        return Opinions(self.cosines[classes], np.where(self.known[classes], stated, 0))
+        return single_rows(self.cosines, classes, np.where(self.known[classes], stated, 0))
 
 
 def nearest_cells(
@@ -112,30 +153,45 @@ class PatchOpinions:
     image_size: tuple[int, int]
     cosines: NDArray[np.float32]
 
+    @property
+    def table(self) -> NDArray[np.float32]:
+        return self.cosines.reshape(-1, self.cosines.shape[2])
+
     def at(self, pixels: NDArray[np.float32]) -> Opinions:
-        size = np.array(self.cosines.shape[1::-1])
-        places = (pixels.astype(np.float64) + 0.5) * size / self.image_size[::-1] - 0.5
-        places = np.clip(places, 0, size - 1)
-        low = places.astype(np.int64)
-        high = np.minimum(low + 1, size - 1)
-        right, down = (places - low).astype(np.float32).T[..., None]
-        upper, lower = (
-            self.cosines[row, low[:, 0]] * (1 - right) + self.cosines[row, high[:, 0]] * right
-            for row in (low[:, 1], high[:, 1])
-        )
-        return Opinions(upper * (1 - down) + lower * down, np.ones(len(pixels), np.float32))
+        rows = np.empty((len(pixels), 4), np.int32)
+        weights = np.empty((len(pixels), 4), np.float32)
+        grid = (self.cosines.shape[0], self.cosines.shape[1])
+        _interpolate(as_kernel_array(pixels, np.float32), self.image_size, grid, rows, weights)
+        return Opinions(self.table, rows, weights, np.ones(len(pixels), np.float32))
 
 
-def patch_cosines(
-    features: NDArray[np.float32], mean: NDArray[np.float32], prompts: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    """Cosines (h, w, M) of patch features (C, h, w) of any length, centred with `mean` (C,).
+def unit_features(features: NDArray[np.float32], mean: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Unit rows (h w, C) of patch features (C, h, w) of any length, centred with `mean` (C,).
 
     Args:
         features: in the text space.
         mean: what the prompts were centred with; zeros where they were not.
-        prompts: (M, C) unit rows.
     """
-    rows = unit_rows(features.reshape(len(features), -1).T)
-    cosines = center(rows, mean) @ prompts.T
-    return cosines.reshape(*features.shape[1:], len(prompts))
+    return center(unit_rows(features.reshape(len(features), -1).T), mean)
+
+
+@compiled()
+def _interpolate(
+    pixels: NDArray[np.float32],
+    image_size: tuple[int, int],
+    grid: tuple[int, int],
+    rows: NDArray[np.int32],
+    weights: NDArray[np.float32],
+) -> None:
+    """The four patches around each pixel, at the edge the same ones twice, and their shares."""
+    height, width = grid
+    for i in range(len(pixels)):
+        x = min(max((float(pixels[i, 0]) + 0.5) * width / image_size[1] - 0.5, 0.0), width - 1.0)
+        y = min(max((float(pixels[i, 1]) + 0.5) * height / image_size[0] - 0.5, 0.0), height - 1.0)
+        left, top = int(x), int(y)
+        right, bottom = min(left + 1, width - 1), min(top + 1, height - 1)
+        dx, dy = x - left, y - top
+        rows[i, 0], weights[i, 0] = top * width + left, (1 - dy) * (1 - dx)
+        rows[i, 1], weights[i, 1] = top * width + right, (1 - dy) * dx
+        rows[i, 2], weights[i, 2] = bottom * width + left, dy * (1 - dx)
+        rows[i, 3], weights[i, 3] = bottom * width + right, dy * dx

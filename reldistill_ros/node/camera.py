@@ -47,7 +47,7 @@ class Camera:
 
     def __init__(self, name: str, settings: CameraSettings, max_pixels: int) -> None:
         self.name, self.settings = name, settings
-        self.looks, self.statistics = Looks(), CameraStatistics()
+        self.looks, self.statistics = Looks(settings.window), CameraStatistics()
         x, y, z, *rotation = settings.extrinsics
         self.given = from_quaternion(rotation, (x, y, z)) if any(rotation) else None
         self._max_pixels = max_pixels

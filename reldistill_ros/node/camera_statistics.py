@@ -33,6 +33,7 @@ class CameraStatistics:
         self._counts: Counter[str] = Counter()
         self._reported: Counter[str] = Counter()
         self._reasons: dict[str, str] = {}  # the last one of each kind
+        self._advice: dict[str, bool] = {}  # and whether it was told
         self._last_image = clock()
         self._encode_times: deque[float] = deque(maxlen=WINDOW)
         self._ages: deque[float] = deque(maxlen=WINDOW)
@@ -83,6 +84,11 @@ class CameraStatistics:
         with self._lock:
             self._took_part.append(False)
 
+    def advised(self, what: str) -> None:
+        """Something that does not change by itself: a warning in the next findings, and no more."""
+        with self._lock:
+            self._advice.setdefault(what, False)
+
     def values(self) -> dict[str, str]:
         """Counts and times as REP 107 shows them."""
         with self._lock:
@@ -112,7 +118,9 @@ class CameraStatistics:
             self._reported = self._counts.copy()
             reasons, share = dict(self._reasons), self._share()
             silent = self._clock() - self._last_image
-        findings = [*_findings_of_input(source, silent)]
+            advice = [what for what, is_told in self._advice.items() if not is_told]
+            self._advice.update(dict.fromkeys(advice, True))
+        findings = [*_findings_of_input(source, silent), *((1, what) for what in advice)]
         for what in ('rejected', 'failed'):
             if fresh[what]:
                 findings.append((1, f'{fresh[what]} images {what}: {reasons[what]}'))

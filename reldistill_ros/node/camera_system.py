@@ -66,7 +66,9 @@ class CameraSystem:
         self.frames = LiveFrames(read_extrinsics(Path(file)) if file else ())
         geometry = Geometry(self.frames, settings.fixed_frame)
         self._overlays = OverlayPublishers(node, [*cameras])
-        self._fusion = CameraFusion(self.cameras, geometry, vision)
+        self._fusion = CameraFusion(
+            self.cameras, geometry, vision, max_seconds=settings.max_fusion_time
+        )
         self._work = ImageWork(
             vision, geometry, self._overlays, words=words, logger=node.get_logger()
         )
@@ -186,7 +188,11 @@ class ActiveCameras:
 
     def fuse(self, cloud: Any, points: NDArray[np.float32], sweep: LabelledSweep) -> FusedSweep:
         """Inference thread: the labels of a sweep (N, 4) with what the cameras say of it."""
-        return self._fusion(_instant_of(cloud), points, sweep)
+        fused = self._fusion(_instant_of(cloud), points, sweep)
+        for camera in self._system.cameras:
+            if camera.looks.not_speaking(sweep.words):
+                self.worker.put(f'words of {camera.name}', partial(self._work.speak, camera))
+        return fused
 
     def show(self, cloud: Any, points: NDArray[np.float32], sweep: FusedSweep) -> None:
         """Inference thread: have a published sweep drawn on the images, where somebody looks."""

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from reldistill_ros.node.camera_fusion import Geometry, check_time
 from reldistill_ros.node.fair_worker import IsCurrent
 from reldistill_ros.node.model import FusedSweep
 from reldistill_ros.node.vision import Vision
+
+MOST_STRETCH = 0.05  # of the width by the height
 
 
 class OverlayTopics(Protocol):
@@ -90,6 +93,17 @@ class ImageWork:
         if is_current():
             self._encode(camera, *outcome.value, is_current)
 
+    def speak(self, camera: Camera, is_current: IsCurrent) -> None:
+        """Compare its images with the words in force, where that is not done, the newest first."""
+        words = self._words()
+        if words is None:
+            return
+        for look in camera.looks.not_speaking(words):
+            if not is_current() or self._words() is not words:
+                return
+            assert look.encoded is not None
+            look.said = self._vision.speak(look.encoded, words)
+
     def draw(self, camera: Camera, shown: Shown, is_current: IsCurrent) -> None:
         """Draw the labels of a sweep on the image nearest to it."""
         outcome = attempt(lambda: self._draw(camera, shown, is_current))
@@ -112,9 +126,11 @@ class ImageWork:
         elif outcome.value is not None:
             encoded, words = outcome.value, self._words()
             if words is not None:  # now, so that the sweeps need not
-                attempt(lambda: encoded.opinions(words.prompt_embeddings))
+                look.said = self._vision.speak(encoded, words)
             look.encoded = encoded
             camera.statistics.encoded(time.monotonic() - started)
+            if abs(math.log(encoded.stretch)) > MOST_STRETCH:
+                camera.statistics.advised(squashed(encoded.stretch))
 
     def _draw(self, camera: Camera, shown: Shown, is_current: IsCurrent) -> None:
         look = camera.looks.nearest_picture(shown.lidar.stamp_ns)
@@ -135,6 +151,16 @@ class ImageWork:
 
     def _warn(self, text: str) -> None:
         self._logger.warning(text, throttle_duration_sec=5.0)
+
+
+def squashed(stretch: float) -> str:
+    """What to tell of images of another shape than the encoder's."""
+    wider = 'wider' if stretch > 1 else 'narrower'
+    change = 100 * (max(stretch, 1 / stretch) - 1)
+    return (
+        f'its images are {change:.0f} % {wider}, by their height, than what the image encoder '
+        'was exported for, and are squashed: it may see worse; export with images of this shape'
+    )
 
 
 def _kind_of(error: Exception | None) -> str:

@@ -62,6 +62,6 @@ def load_model(settings: NodeSettings, open_source: OpenSource) -> Model:
         words = dictionary.words_of(settings)
         if words is not known:
             engine.set_words(words)
-        vision = open_vision(source, settings.max_failures) if settings.cameras else None
+        vision = open_vision(source, settings.max_failures, words) if settings.cameras else None
         on_failure.pop_all()
         return Model(engine, dictionary, intensity_max, known.revision, vision)

@@ -93,6 +93,12 @@ class Ensemble(Protocol):
         self, points: NDArray[np.float32], labels: Labels, views: Sequence[Any]
     ) -> Labels: ...
 
+    def spoken(self, table: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Distributions (R, K) over the classes of cosines (R, M) to the prompts."""
+
+    def warm_up(self) -> None:
+        """Compile what a sweep would wait for."""
+
 
 class ModelSource(Protocol):
     """Opens the parts of one model, any number of times."""

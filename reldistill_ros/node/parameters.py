@@ -146,6 +146,13 @@ class NodeSettings(Settings):
         description='YAML file with a list extrinsics of parent, child, translation and rotation: '
         'where frames stand, before what /tf says of them.',
     )
+    max_fusion_time: float = Field(
+        default=0.02,
+        ge=0.0,
+        le=60.0,
+        description='Seconds that a sweep may spend on what cameras say of it; the cameras that '
+        'do not fit are left out of it, in turn. One is always asked.',
+    )
     image_threads: int = Field(
         default=1, ge=1, le=256, description="Threads of the bundle's image encoder."
     )

@@ -189,11 +189,19 @@ class Active:
             self.cameras.give_up_if_stuck(self._image_timeout)
         stuck = self.inference.give_up_if_stuck(self._timeout)
         if stuck is not None:
-            self._configured.log.failed(stuck.cloud, 'stuck')
+            self._gave_up(stuck)
+
+    def _gave_up(self, sweep: Sweep) -> None:
+        """A sweep hung; the engine is replaced where it is to blame."""
+        if sweep.stage == 'labelling':
+            what, kind = 'an inference', 'stuck'
             self._configured.model.engine.replace('an inference hangs')
-            self._node.get_logger().error(
-                f'an inference takes more than {self._timeout:g} s and is given up'
-            )
+        else:
+            what, kind = f'the {sweep.stage} of a sweep', f'stuck in {sweep.stage}'
+        self._configured.log.failed(sweep.cloud, kind)
+        self._node.get_logger().error(
+            f'{what} takes more than {self._timeout:g} s and is given up'
+        )
 
     def destroy(self, timeout: float) -> bool:
         """Listen no more; returns whether all threads ended in time."""

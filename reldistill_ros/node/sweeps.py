@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,12 +31,22 @@ if TYPE_CHECKING:
 LOG_PERIOD = 5.0  # seconds between two lines of a kind in the log
 
 
-@dataclass(frozen=True)
+Stage = Literal['labelling', 'fusion', 'output']
+
+
+@dataclass(eq=False)
 class Sweep:
-    """A cloud and when it came, in seconds of `time.monotonic`."""
+    """A cloud on its way.
+
+    Attributes:
+        cloud: a sensor_msgs/PointCloud2.
+        arrived: when it came, in seconds of `time.monotonic`.
+        stage: what is done with it, to be named where that hangs.
+    """
 
     cloud: Any
     arrived: float
+    stage: Stage = 'labelling'
 
 
 class Eyes(Protocol):
@@ -167,12 +177,18 @@ class SweepLabelling:
         self._engine.succeeded()
         fused = FusedSweep(labelled.labels, labelled.words)
         if self._eyes is not None:
+            sweep.stage = 'fusion'
             fused = self._eyes.fuse(sweep.cloud, points, labelled)
         seen = time.monotonic()
+        if not is_current():
+            return
+        sweep.stage = 'output'
         self._outputs.publish(sweep.cloud, points, fused)
         if self._eyes is not None:
             self._eyes.show(sweep.cloud, points, fused)
         published = time.monotonic()
+        if not is_current():
+            return
         times = StageTimes(
             wait=started - sweep.arrived,
             decode=decoded - started,

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from reldistill_ros.cameras.ensemble import (
     ENSEMBLE,
+    UNKNOWN_FLOOR,
     CameraView,
     Ensemble,
     EnsembleSettings,
@@ -23,6 +24,7 @@ from reldistill_ros.cameras.ensemble import (
     open_ensemble,
     student_votes,
 )
+from reldistill_ros.cameras.poll import SpokenView
 from reldistill_ros.core.errors import InputError
 from reldistill_ros.core.settings import VoxelSettings, parse_settings
 from reldistill_ros.core.vocabulary import Vocabulary
@@ -130,6 +132,54 @@ def test_the_fused_score_is_the_formula():
 def test_a_point_that_the_student_has_no_class_for_gets_that_of_the_camera():
     fused = ensemble()(apart(2), said(255, 255), [view([0], [PERSON])])
     np.testing.assert_array_equal(fused.class_ids, [2, 255])
+
+
+def test_a_point_that_the_student_calls_unknown_stays_so_for_a_camera_without_an_idea():
+    points, student = apart(3), said(255, 255, 255)
+    points[2, 0] = 11.0  # outside the range: the student never looked at it
+    vague = view([0, 1, 2], [CAR, CAR, CAR], [0.4, 0.9, 0.4])
+    fused = ensemble()(points, student, [vague])
+    np.testing.assert_array_equal(fused.class_ids, [255, 1, 1])
+    assert fused.probabilities[0] == student.probabilities[0]
+    assert fused.probabilities[1] > UNKNOWN_FLOOR > fused.probabilities[2]
+    beside = ensemble()(points, said(255, 0, 0), [view([0], np.zeros((1, 4)), [1 / 255])])
+    np.testing.assert_array_equal(beside.class_ids, [255, 0, 0])
+
+
+def test_numbers_that_are_not_finite_change_no_label():
+    student = said(0, 1)
+    broken = view([0, 1], np.full((2, 4), np.nan))
+    assert_same(ensemble()(apart(2), student, [broken]), student)
+
+
+def test_an_opinion_between_rows_of_a_table_is_the_mixture_of_theirs():
+    judge = ensemble(student_weight=0.0)
+    table = np.array([CAR, ROAD, PERSON])
+    between = SpokenView(
+        np.array([0]),
+        np.array([[0, 2]], np.int32),
+        np.array([[0.75, 0.25]], np.float32),
+        np.ones(1, np.float32),
+        judge.spoken(table),
+    )
+    fused = judge(apart(1), said(0), [between])
+    assert fused.class_ids[0] == 1
+    alone = [judge.spoken(table[[row]])[0] for row in (0, 2)]
+    mixed = SETTINGS.trust * (0.75 * alone[0] + 0.25 * alone[1]) + (1 - SETTINGS.trust) / 3
+    np.testing.assert_allclose(fused.probabilities[0], mixed[1], rtol=1e-5)
+
+
+def test_of_more_voxels_than_fit_in_the_first_slots_none_is_mixed_with_another():
+    rng = np.random.default_rng(0)
+    points = rng.uniform(-300, 300, (5000, 4)).astype(np.float32)  # mostly outside the range
+    classes = rng.integers(0, 3, len(points))
+    cosines = np.array([ROAD, CAR, PERSON])[classes]
+    fused = ensemble(student_weight=0.0)(points, said(*[255] * 5000), [view(range(5000), cosines)])
+    voxels = np.floor((points[:, :3] - np.float32([-10, -10, -2])) / np.float32(0.5))
+    _, first, counts = np.unique(voxels, axis=0, return_index=True, return_counts=True)
+    alone = first[counts == 1]
+    assert len(alone) > 4900
+    np.testing.assert_array_equal(fused.class_ids[alone], classes[alone])
 
 
 def test_a_student_that_never_says_person_has_no_veto():

@@ -20,7 +20,7 @@ from ros_client import NODE, make_cloud
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from reldistill_ros.cameras.ensemble import CameraView, Ensemble, EnsembleSettings
-from reldistill_ros.cameras.opinions import Opinions
+from reldistill_ros.cameras.opinions import single_rows
 from reldistill_ros.cameras.transforms import from_quaternion, invert
 from reldistill_ros.cameras.visibility import PairingSettings, PinholeCamera, find_visible
 
@@ -37,11 +37,18 @@ class ColourOpinions:
     image: np.ndarray
     num_prompts: int
 
+    @property
+    def table(self):
+        cosines = np.zeros(
+            (self.image.shape[0] * self.image.shape[1], self.num_prompts), np.float32
+        )
+        cosines[:, :3] = self.image.reshape(-1, 3) / np.float32(255)
+        return cosines
+
     def at(self, pixels):
         columns, rows = np.rint(pixels).astype(int).T
-        cosines = np.zeros((len(pixels), self.num_prompts), np.float32)
-        cosines[:, :3] = self.image[rows, columns] / np.float32(255)
-        return Opinions(cosines, cosines.max(axis=1))
+        cells = rows * self.image.shape[1] + columns
+        return single_rows(self.table, cells, self.table.max(axis=1)[cells])
 
 
 class ColourEncoder:
@@ -64,6 +71,8 @@ class ColourEncoder:
 
 
 class _Encoded:
+    num_bytes, stretch = 1000, 1.0
+
     def __init__(self, encoder, image):
         self._encoder, self._image = encoder, image
 
@@ -180,7 +189,8 @@ class CameraSystem(System):
 
     def __init__(self, *parameters, names=('front',), eye=None, compressed=False, **options):
         self.eye = ColourEncoder() if eye is None else eye
-        given = (f'cameras:=[{", ".join(names)}]', *parameters)
+        # on a loaded machine the usual limit would leave cameras out
+        given = (f'cameras:=[{", ".join(names)}]', 'max_fusion_time:=60.0', *parameters)
         if compressed:
             given += tuple(f'camera.{name}.transport:=compressed' for name in names)
         self._labels = options.pop('labeller', None) or HeightLabeller()

@@ -18,6 +18,7 @@ import pytest
 pytest.importorskip('rclpy', reason='rclpy is not installed')
 pytest.importorskip('cv2', reason='the cameras extra is not installed')
 
+import camera_client
 import rclpy
 from camera_client import (
     EXTRINSICS,
@@ -31,11 +32,12 @@ from camera_client import (
     forward_pose,
     raw,
     scene,
+    stamped,
     student,
 )
 from fake_node import FakeSource, HeightLabeller
 from node_system import change
-from ros_client import NODE, Client
+from ros_client import NODE, Client, make_cloud
 from sensor_msgs.msg import CameraInfo, Image
 
 from reldistill_ros.core.errors import InputError
@@ -237,6 +239,78 @@ def test_an_ensemble_that_fails_leaves_the_labels_of_the_student(begin):
     system.see(raw())
     check(system.label(scene()), student(scene()))
     assert system.wait_for('left_out: ensemble_failed', 1)
+
+
+def test_a_fusion_that_hangs_is_named_and_neither_counted_twice_nor_laid_to_the_engine(begin):
+    opened, done = [], threading.Event()
+
+    class Slow:
+        def __init__(self, ensemble):
+            self._ensemble = ensemble
+            self.spoken = ensemble.spoken
+            self.is_slow = True
+
+        def warm_up(self):
+            pass
+
+        def __call__(self, points, labels, views):
+            if self.is_slow:
+                self.is_slow = False
+                done.wait(20)
+            return self._ensemble(points, labels, views)
+
+    class Source(FakeSource):
+        def labeller(self, settings):
+            opened.append(settings.backend)
+            return super().labeller(settings)
+
+        def ensemble(self, vocabulary):
+            return Slow(super().ensemble(vocabulary))
+
+    eye = ColourEncoder()
+    system = begin(
+        GIVEN,
+        'inference_timeout:=0.5',
+        eye=eye,
+        source=lambda settings: Source(HeightLabeller(), None, lambda: eye),
+    )
+    system.see(raw())
+    received = system.client.received['segmentation']
+    before, num_opened = len(received), len(opened)
+    system.client.clouds.publish(stamped(make_cloud(scene()), START, 'lidar'))
+    assert system.client.wait_for_value('failed: stuck in fusion', 1)
+    check(system.label(scene()), student(scene()))  # the next one goes on without cameras
+    assert system.wait_for('left_out: fusion_hangs', 1)
+    done.set()
+    system.client.spin_until(lambda: False, 0.5)
+    values = system.client.values()
+    assert [values[key] for key in ('received', 'labelled', 'failed')] == ['2', '1', '1']
+    assert (len(received), len(opened)) == (before + 1, num_opened)
+    check(system.label(scene()), expected(scene(), (0.0, forward_pose())))
+
+
+def test_an_image_of_another_shape_than_the_encoder_sees_is_told_once(begin, monkeypatch):
+    monkeypatch.setattr(camera_client._Encoded, 'stretch', 1.3)
+    system = begin(GIVEN)
+    told = []
+    system.see(raw())
+    assert system.client.spin_until(
+        lambda: [
+            status.message
+            for message in system.client.diagnostics
+            for status in message.status
+            if '30 % wider' in status.message
+        ]
+    )
+    system.see(raw(START + 1))
+    system.client.spin_until(lambda: False, 0.3)
+    told = [
+        status.message
+        for message in system.client.diagnostics
+        for status in message.status
+        if '30 % wider' in status.message
+    ]
+    assert len(told) == 1
 
 
 def test_images_are_not_decoded_while_nobody_listens(begin):

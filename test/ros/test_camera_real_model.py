@@ -46,7 +46,6 @@ SETTINGS = ImageEncoderSettings(
     input_size=(HEIGHT, WIDTH),
     mean=(0.5, 0.5, 0.5),
     std=(0.5, 0.5, 0.5),
-    patch_size=4,
     output='classes',
     channels=2,
 )

@@ -201,6 +201,10 @@ def test_other_words_are_never_compared_with_opinions_on_the_old_ones(begin):
     assert set_prompts(system, prompts=['one', 'two', 'three', 'four'])[0]
     words = system.node._configured.model.engine.labeller.words
     truth = expected(points, (0.01, forward_pose()), words=words.vocabulary)
+    check(system.label(points, START + 0.01), expected(points, words=words.vocabulary))
+    assert system.wait_for('left_out: new_words', 1)
+    assert system.client.spin_until(lambda: system.eye.prompts)
+    system.client.spin_until(lambda: False, 0.2)
     check(system.label(points, START + 0.01), truth)
     assert {prompts.shape for prompts in system.eye.prompts} == {(4, 4)}
     assert all(prompts is words.prompt_embeddings for prompts in system.eye.prompts)

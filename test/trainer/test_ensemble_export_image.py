@@ -36,7 +36,6 @@ SETTINGS = ImageEncoderSettings(
     input_size=(24, 40),
     mean=(0.5, 0.5, 0.5),
     std=(0.5, 0.25, 0.5),
-    patch_size=4,
     output='classes',
     channels=2,
 )
@@ -75,18 +74,32 @@ def test_an_image_of_any_size_is_scaled_to_the_input_of_the_network(tmp_path):
     export_image(colours(), tmp_path, [smooth_image(60, 90)])
     encoder = load_image_encoder(Folder(tmp_path, np.zeros(3, np.float32)), num_threads=1)
     for size in ((1, 1), (24, 40), (333, 77)):
-        assert encoder.encode(smooth_image(*size)).output.shape == (2, 6, 10)
+        assert encoder.run(smooth_image(*size)).shape == (2, 6, 10)
 
 
-def test_opinions_are_computed_once_for_the_same_words(tmp_path):
+def test_an_image_is_compared_with_any_words_and_knows_its_shape(tmp_path):
     export_image(colours(), tmp_path, [smooth_image(60, 90)])
     encoder = load_image_encoder(Folder(tmp_path, np.zeros(3, np.float32)), num_threads=1)
     encoded = encoder.encode(smooth_image(60, 90))
+    assert encoded.stretch == pytest.approx((90 / 60) / (40 / 24))
+    assert encoded.num_bytes == 2 * 6 * 10
     first = encoded.opinions(EMBEDDINGS)
-    assert encoded.opinions(EMBEDDINGS) is first
     other = encoded.opinions(EMBEDDINGS[::-1].copy())
     pixels = np.array([[3, 3]], np.float32)
     np.testing.assert_array_equal(other.at(pixels).cosines, first.at(pixels).cosines[:, ::-1])
+
+
+def test_an_answer_that_is_not_finite_is_a_failure_of_the_encoder(tmp_path):
+    class Logarithms(Colours):
+        def forward(self, pixels):
+            return super().forward((pixels + 1).log())
+
+    dark, bright = np.zeros((60, 90, 3), np.uint8), np.full((60, 90, 3), 200, np.uint8)
+    export_image(colours(Logarithms()), tmp_path, [bright])
+    encoder = load_image_encoder(Folder(tmp_path, np.zeros(3, np.float32)), num_threads=1)
+    encoder.encode(bright)
+    with pytest.raises(InputError, match='not finite'):
+        encoder.encode(dark)
 
 
 @pytest.mark.parametrize(

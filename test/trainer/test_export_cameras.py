@@ -109,7 +109,7 @@ def test_an_exported_clip_says_what_the_teacher_says(spoken, tmp_path, changes):
     assert parity['num_images'] == 1
     image = first_image(trained)
     encoded = encoder.encode(image.image)
-    assert encoded.output.shape == (24, 3, 6)
+    assert encoder.run(image.image).shape == (24, 3, 6)
     # at the centres of cells nothing is interpolated
     centres = (np.mgrid[:3, :6].reshape(2, -1).T[:, ::-1] + 0.5) * 8 - 0.5
     opinions = encoded.opinions(trained.prompts).at(centres.astype(np.float32))
@@ -125,8 +125,9 @@ def test_an_exported_segmentation_network_says_what_the_teacher_says(spoken, tmp
     assert parity['max_error'] == 0
     image = first_image(spoken)
     encoded = encoder.encode(image.image)
-    assert encoded.output.shape == (3, 6, 12)  # half the resolution, in cells of two
-    probabilities = np.exp(encoded.output)
+    output = encoder.run(image.image)
+    assert output.shape == (3, 6, 12)  # half the resolution, in cells of two
+    probabilities = np.exp(output)
     np.testing.assert_allclose(probabilities.sum(axis=0), 1, atol=1e-5)
     centres = (np.mgrid[:6, :12].reshape(2, -1).T[:, ::-1] + 0.5) * 4 - 0.5
     opinions = encoded.opinions(spoken.prompts).at(centres.astype(np.float32))
@@ -183,7 +184,7 @@ def test_the_robot_finds_network_and_weights_in_the_bundle(
     encoder = load_image_encoder(bundle, num_threads=1)
     image = first_image(trained).image
     _, alone = export_network(spoken, OnnxSegmentationSettings(**COLOURS), tmp_path)
-    np.testing.assert_array_equal(encoder.encode(image).output, alone.encode(image).output)
+    np.testing.assert_array_equal(encoder.run(image), alone.run(image))
     assert bundle.manifest.parity['image']['max_error'] == 0
     table = capsys.readouterr().out
     for name in (*bundle.manifest.files, 'manifest.json', 'onnx', 'fused'):

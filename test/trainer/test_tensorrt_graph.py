@@ -192,7 +192,6 @@ def image_settings(clip, size):
         input_size=size,
         mean=(0.5, 0.5, 0.5),
         std=(0.5, 0.5, 0.5),
-        patch_size=8,
         output='features',
         channels=clip.embedding_size,
     )
