@@ -8,14 +8,13 @@ drops it from the page cache, and prints and writes, for each:
 - `open_s`: opening, which indexes all stamps and reads /tf;
 - `random_access_ms`: median and 95th percentile of a sweep without images, at random places;
 - `through_s`: reading all sweeps and images in order;
-- `memory_growth_mb`: the largest resident memory, less the largest in the first twentieth of them.
+- `memory_growth_mb`: the largest resident memory in MiB, less that in the first twentieth of them.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import resource
 import tempfile
 import time
 from collections.abc import Iterator
@@ -28,6 +27,7 @@ from numpy.typing import NDArray
 
 from reldistill_ros.core.errors import import_extra, run_command
 from reldistill_ros.core.files import write_json
+from reldistill_ros.replay.process_memory import resident_mb
 from trainer.datasets import bag_messages as messages
 from trainer.datasets.rosbag import Rosbag
 from trainer.datasets.rosbag_settings import RosbagSettings
@@ -103,7 +103,7 @@ def measure(path: Path) -> dict[str, float]:
     resident = []
     for index in range(len(drive)):
         drive[index]
-        resident.append(resident_mb())
+        resident.append(resident_mb(os.getpid()) or 0.0)
     num_early = len(resident) // 20 + 1
     return {
         'gigabytes': sum(file.stat().st_size for file in path.iterdir()) / 1e9,
@@ -140,12 +140,6 @@ def forget(path: Path) -> None:
         with file.open('rb') as stream:
             os.fsync(stream.fileno())
             os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-
-
-def resident_mb() -> float:
-    """Resident memory of this process, on Linux."""
-    num_pages = int(Path('/proc/self/statm').read_text().split()[1])
-    return num_pages * resource.getpagesize() / 1e6
 
 
 def measure_storages(gigabytes: float, folder: Path | None = None) -> dict[str, dict[str, float]]:

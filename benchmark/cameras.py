@@ -26,7 +26,7 @@ from PIL import Image
 from benchmark.camera_fusion import VOXEL, measure_fusion
 from reldistill_ros.cameras.ensemble import Ensemble, EnsembleSettings
 from reldistill_ros.cameras.image_encodings import decode_compressed
-from reldistill_ros.cameras.lens import Lens, rectify_image
+from reldistill_ros.cameras.lens import Lens, find_rectification, rectify_image
 from reldistill_ros.cameras.opinions import PatchOpinions
 from reldistill_ros.cameras.overlay import OverlayStyle, draw_overlay
 from reldistill_ros.cameras.poll import SpokenView
@@ -77,14 +77,15 @@ def measure(points: NDArray[np.float32], image: CameraImage) -> dict[str, float]
     features = rng.normal(size=(GRID[0] * GRID[1], 512)).astype(np.float32)
     prompts = rng.normal(size=(len(WORDS.prompts), 512)).astype(np.float32)
     class_ids = labels.class_ids[pairs.point_indices]
-    jpeg, lens = _as_jpeg(image.image), _lens(size, image.intrinsics)
+    jpeg = _as_jpeg(image.image)
+    maps = find_rectification(_lens(size, image.intrinsics))
     stages: dict[str, Callable[[], Any]] = {
         'visible': lambda: find_visible(points, camera, PairingSettings()),
         'opinions': lambda: opinions.at(pairs.pixels),
         'ensemble': lambda: ensemble(points, labels, [view]),
         'new_words': lambda: ensemble.spoken(features @ prompts.T),
         'decode_jpeg': lambda: decode_compressed(jpeg, 'image'),
-        'rectify': lambda: rectify_image(image.image, lens),
+        'rectify': lambda: rectify_image(image.image, maps),
         'overlay': lambda: draw_overlay(image.image, pairs, class_ids, WORDS, OverlayStyle()),
     }
     times = {f'{name}_ms': 1e3 * _median_seconds(stage) for name, stage in stages.items()}

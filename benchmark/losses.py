@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from tqdm import tqdm
 
 from reldistill_ros.core.errors import run_command
 from reldistill_ros.core.files import write_json
+from reldistill_ros.replay.process_memory import resident_mb
 from trainer.losses import contrastive_loss, relational_terms, tolerant_contrastive_loss
 from trainer.provenance import provenance
 
@@ -76,7 +78,7 @@ def measure(name: str, num: int, threads: int) -> Row:
         normalize(torch.randn(num, SIZE, generator=generator), dim=1) for _ in range(2)
     )
     student.requires_grad_()
-    before = resident_mib()
+    before = resident_mb(os.getpid()) or 0.0
     seconds = min(timed(LOSSES[name], student, teacher) for _ in range(3 if num <= 4096 else 1))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return {'loss': name, 'pairs': num, 'seconds': seconds, 'mib': peak - before}
@@ -88,12 +90,6 @@ def timed(loss: Callable[[Tensor, Tensor], Tensor], student: Tensor, teacher: Te
     start = time.perf_counter()
     loss(student, teacher).backward()  # type: ignore[no-untyped-call]
     return time.perf_counter() - start
-
-
-def resident_mib() -> float:
-    """What the process holds in memory now (Linux)."""
-    pages = int(Path('/proc/self/statm').read_text().split()[1])
-    return pages * resource.getpagesize() / 2**20
 
 
 def measure_all(threads: int) -> Iterator[Row]:

@@ -7,7 +7,7 @@ import os
 import subprocess
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from reldistill_ros.node.process import NODE_COMMAND, isolated_environment
@@ -17,6 +17,10 @@ from reldistill_ros.replay.replay import DIAGNOSTICS_PERIOD
 from reldistill_ros.replay.schedule import Course
 
 NUM_THREADS = 2
+
+
+class BrokenOffError(Exception):
+    """Nobody needs the rest of the drive."""
 
 
 class DrivenNode:
@@ -35,6 +39,7 @@ class DrivenNode:
         self._command += ['-r', f'~/input/pointcloud:={sweeps.topic}']
         # texts of earlier runs are not to be found in the cache
         self._environment = {'XDG_CACHE_HOME': str(folder / 'cache')}
+        self._is_broken_off = threading.Event()
 
     def start(self) -> None:
         """Start the node, or start it again."""
@@ -53,17 +58,41 @@ class DrivenNode:
 
     @contextmanager
     def driving(self, minutes: float) -> Iterator[Player]:
-        """Start the node, and play into it from when it is ready; at the end, wait for the rest."""
+        """Start the node, and play into it from when it is ready; at the end, wait for the rest.
+
+        An exception inside breaks the drive off.
+        """
         os.environ.update(isolated_environment())
         self.start()
         try:
-            with Player(self._sweeps, lambda: None) as player:
+            with Player(self._sweeps, self._check) as player:
                 player.wait_until_ready()
                 course = Course(loops=None, minutes=minutes)
-                self._thread = threading.Thread(target=player.play, args=(course,), name='play')
+                self._thread = threading.Thread(
+                    target=self._play, args=(player, course), name='play'
+                )
                 self._thread.start()
-                yield player
-                self._thread.join()
+                with self._joined_at_the_end():
+                    yield player
         finally:
             self.process.terminate()
             self.process.wait()
+
+    @contextmanager
+    def _joined_at_the_end(self) -> Iterator[None]:
+        """The thread that plays ends before the ROS context that it plays in."""
+        try:
+            yield
+        except BaseException:
+            self._is_broken_off.set()
+            raise
+        finally:
+            self._thread.join()
+
+    def _play(self, player: Player, course: Course) -> None:
+        with suppress(BrokenOffError):
+            player.play(course)
+
+    def _check(self) -> None:
+        if self._is_broken_off.is_set():
+            raise BrokenOffError

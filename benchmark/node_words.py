@@ -6,6 +6,7 @@ from __future__ import annotations
 import itertools
 import json
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -100,9 +101,10 @@ def measure_words(sweeps: Sweeps, bundle: Path, folder: Path, num_changes: int) 
     """Change the words again and again, each time to ones that were never encoded before.
 
     Returns:
-        `sweeps_lost` were not labelled, for any reason; `wrongly_paired` are clouds that the
-        label info announces with other words than they were labelled with; `first_cloud_s` is the
-        longest time from asking to receiving the first cloud with the new words.
+        `sweeps_lost` were not labelled, for any reason; `changes_without_cloud` are followed by
+        none with the new words; `wrongly_paired` are clouds that the label info announces with
+        other words than they were labelled with, or with none; `first_cloud_s` is the longest
+        time from asking to receiving the first cloud with the new words.
     """
     texts = (f'{adjective} {noun}' for adjective, noun in itertools.product(ADJECTIVES, NOUNS))
     changes = []
@@ -116,7 +118,8 @@ def measure_words(sweeps: Sweeps, bundle: Path, folder: Path, num_changes: int) 
         changer.listen(8.0)
         node.wait_for_counts(player)
     recording = player.recording
-    waits = sorted(_until_first_cloud(change, changer, recording) for change in changes)
+    found = [until_first_cloud(change, changer.revisions, recording) for change in changes]
+    waits = sorted(seconds for seconds in found if seconds is not None)
     encoding = sorted(change.in_force - change.asked for change in changes)
     account = account_for(len(recording.sent), len(recording.answers), recording.node_values)
     return {
@@ -126,30 +129,44 @@ def measure_words(sweeps: Sweeps, bundle: Path, folder: Path, num_changes: int) 
         'sweeps_lost': len(recording.sent) - len(recording.answers),
         'reasons': {name: number for name, number in account.drops.items() if number},
         'unaccounted_sweeps': account.unaccounted,
-        'wrongly_paired': _wrongly_paired(changer),
+        'changes_without_cloud': found.count(None),
+        'wrongly_paired': wrongly_paired(changer.infos, changer.revisions),
         'in_force_s': {'p50': _round(encoding[len(encoding) // 2]), 'max': _round(encoding[-1])},
-        'first_cloud_p50_s': _round(waits[len(waits) // 2]),
-        'first_cloud_s': _round(waits[-1]),
+        'first_cloud_p50_s': _round(waits[len(waits) // 2]) if waits else None,
+        'first_cloud_s': _round(waits[-1]) if waits else None,
     }
 
 
-def _until_first_cloud(change: Change, changer: WordChanger, recording: Recording) -> float:
-    """Seconds from asking to the first labels with the words."""
+def until_first_cloud(
+    change: Change, revisions: Mapping[int, str], recording: Recording
+) -> float | None:
+    """Seconds from asking to the first labels with the words, None where there are none.
+
+    Args:
+        change: of the words.
+        revisions: see `WordChanger`.
+        recording: of the drive.
+    """
     received = [
         recording.sent[stamp].seconds + recording.answers[stamp].seconds
-        for stamp, revision in changer.revisions.items()
+        for stamp, revision in revisions.items()
         if revision == change.revision and stamp in recording.answers
     ]
-    return min(received) - change.asked
+    return min(received) - change.asked if received else None
 
 
-def _wrongly_paired(changer: WordChanger) -> int:
-    """Clouds of which the newest label info that is not after them names other words."""
-    starts = [info['since']['sec'] * NANO + info['since']['nanosec'] for info in changer.infos]
-    announced = list(zip(starts, (info['revision'] for info in changer.infos)))
+def wrongly_paired(infos: Sequence[Mapping[str, Any]], revisions: Mapping[int, str]) -> int:
+    """Clouds of which the newest label info that is not after them names other words, or none is.
+
+    Args:
+        infos: see `WordChanger`.
+        revisions: see there too.
+    """
+    starts = [info['since']['sec'] * NANO + info['since']['nanosec'] for info in infos]
+    announced = list(zip(starts, (info['revision'] for info in infos)))
     return sum(
-        revision != [said for since, said in announced if since <= stamp][-1]
-        for stamp, revision in changer.revisions.items()
+        [revision] != [said for since, said in announced if since <= stamp][-1:]
+        for stamp, revision in revisions.items()
     )
 
 

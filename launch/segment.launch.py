@@ -24,6 +24,7 @@ CAMERA_TOPICS = ('image', 'camera_info')
 OUTPUTS = ('segmentation', 'visualization', 'filtered', 'labels')
 NODE = 'segment_node'
 NONE = 'none'
+PRESET = 'preset'
 AS_IN_FILE = 'as_in_params_file'
 RESPAWN_DELAY = 1.0  # seconds
 
@@ -43,7 +44,7 @@ ARGUMENTS: dict[str, tuple[str | None, tuple[str, ...] | None, str]] = {
     ),
     'cameras': (
         NONE,
-        (NONE, 'preset'),
+        (NONE, PRESET),
         'preset: those of topics_preset, with their topics; none: those of params_file',
     ),
     'input/pointcloud': (
@@ -160,10 +161,21 @@ def _camera_remappings(value: Callable[[str], str]) -> list[tuple[str, str]]:
 
 
 def _node_preset(value: Callable[[str], str]) -> dict[str, Any]:
-    """What the preset says of cameras, empty where that is not asked for or it says nothing."""
-    if value('cameras') == NONE or value('topics_preset') == NONE:
+    """What the preset says of cameras, empty where that is not asked for.
+
+    Raises:
+        ValueError: it says nothing of them.
+    """
+    if value('cameras') == NONE:
         return {}
-    found: dict[str, Any] = _read_preset(value('topics_preset')).get('node', {})
+    known = {name: node for name in PRESETS if (node := _read_preset(name).get('node'))}
+    preset = value('topics_preset')
+    if preset not in known:
+        raise ValueError(
+            f'cameras:={PRESET} with topics_preset:={preset}, which has no cameras; '
+            f'those that have some: {", ".join(known)}'
+        )
+    found: dict[str, Any] = known[preset]
     return found
 
 

@@ -25,7 +25,13 @@ from reldistill_ros.node.diagnostics import Statistics
 from reldistill_ros.node.diagnostics_publisher import DiagnosticsPublisher, Report, input_state
 from reldistill_ros.node.loading import load_model
 from reldistill_ros.node.model import BundleSource, OpenSource
-from reldistill_ros.node.parameters import DYNAMIC, check_changes, declare_settings, dropped_stamps
+from reldistill_ros.node.parameters import (
+    DYNAMIC,
+    check_changes,
+    declare_settings,
+    dropped_stamps,
+    in_engine,
+)
 from reldistill_ros.node.parts import Active, Configured
 from reldistill_ros.node.report import NodeState, report_of
 from reldistill_ros.node.run import run_node, told_to_the_user
@@ -122,7 +128,7 @@ class SegmentNode(LifecycleNode):
         except InputError as error:
             self.error = error
             return FAILURE
-        self.get_logger().info(f'ready: {self._configured.announce()}, {self.settings.precision}')
+        self.get_logger().info(f'ready: {self._configured.announce()}, {self._precision}')
         return SUCCESS
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -164,6 +170,12 @@ class SegmentNode(LifecycleNode):
         self._deactivate(timeout)
         self._clean_up(max(deadline - time.monotonic(), 0))
         return self._ended
+
+    @property
+    def _precision(self) -> str:
+        """That of the engine at work: the one asked for is not in every engine of the ladder."""
+        engine = self._configured.model.engine.name if self._configured else ''
+        return in_engine(self.settings, engine).precision if engine else self.settings.precision
 
     def _deactivate(self, timeout: float) -> None:
         active, self._active = self._active, None
@@ -233,7 +245,7 @@ class SegmentNode(LifecycleNode):
             is_encoding=bool(configured and configured.words.is_pending),
             values={
                 'backend': self.settings.backend,
-                'precision': self.settings.precision,
+                'precision': self._precision,
                 'bundle_revision': configured.model.revision if configured else '',
                 'time_jumps': str(self._stamps.jumps),
                 'ensemble': cameras.ensemble if cameras else '',

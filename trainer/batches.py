@@ -3,9 +3,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import signal
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -30,9 +27,9 @@ from trainer.missing import READ_ERRORS, Unreadable
 from trainer.pairing import pair_points
 from trainer.settings import RunSettings
 from trainer.superpixels import MOST_SEGMENTS, Superpixels, segments_at
+from trainer.worker_processes import follow_the_main_process
 
 Draw = tuple[int, int]  # epoch and index of a sweep
-PR_SET_PDEATHSIG = 1  # see prctl(2)
 NO_ROWS, NO_COORDS = np.zeros(0, np.int64), np.zeros((0, 3), np.int32)
 
 
@@ -251,18 +248,6 @@ def load_batches(
         batch_sampler=[list(own_share(drawn)) for drawn in draws],
         collate_fn=collate,
         num_workers=settings.workers,
-        worker_init_fn=_follow_the_main_process,
+        worker_init_fn=follow_the_main_process,
         prefetch_factor=4 if settings.workers else None,
     )
-
-
-def _follow_the_main_process(_: int) -> None:
-    """Leave signals to the main process, and end with it.
-
-    Ctrl-C reaches the whole process group; the main process still needs its batches then. A worker
-    that outlived a killed one would hold its connections open: the others would wait for it.
-    """
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
-    if sys.platform == 'linux':
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

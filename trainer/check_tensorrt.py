@@ -21,6 +21,7 @@ from reldistill_ros.backends.tensorrt_library import MODULES, Library, open_libr
 from reldistill_ros.cameras.image_encoder import IMAGE_ENCODER
 from reldistill_ros.core.bundle import (
     STUDENT_HALF_ONNX,
+    STUDENT_INT8_ONNX,
     STUDENT_ONNX,
     TEXT_ENCODER,
     Bundle,
@@ -114,7 +115,7 @@ def _graphs(bundle: Bundle) -> Iterator[tuple[str, bytes, Shapes]]:
     def student_shapes(name: str, shape: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
         return tuple(input_shapes(sizes, num_features)[name] for sizes in profile)
 
-    for name in (STUDENT_ONNX, STUDENT_HALF_ONNX):
+    for name in (STUDENT_ONNX, STUDENT_HALF_ONNX, STUDENT_INT8_ONNX):
         if bundle.holds(name):
             yield name, bundle.read(name), student_shapes
     if bundle.holds(TEXT_ENCODER):

@@ -24,6 +24,7 @@ from reldistill_ros.backends.backend import Backend
 from reldistill_ros.backends.device_maps import DeviceMaps, build_device_maps
 from reldistill_ros.backends.fused_backend import FusedBackend
 from reldistill_ros.backends.torch_backend import TorchBackend
+from reldistill_ros.backends.torch_maps import PairMaps
 from reldistill_ros.core.errors import InputError
 from reldistill_ros.core.kernel_maps import KernelMaps
 from reldistill_ros.core.student import SparseMaps, Student
@@ -77,6 +78,10 @@ class Compute:
             coords = torch.from_numpy(maps[0].coords).to(self.device)
             numbers = np.repeat(np.arange(len(sizes)), sizes)
             tables = build_device_maps(coords, torch.from_numpy(numbers).to(self.device))
+        if not len(feats):
+            # A process whose sweeps cannot be read. Libraries refuse empty tables, and a backend
+            # chosen by the time that nothing takes would be remembered.
+            return PairMaps(tables, self.device)
         if self._as_maps is None:
             name = fastest_on_cuda(
                 self._student.backbone,

@@ -40,9 +40,10 @@ from trainer.export_parts import (
     export_parts,
     load_ensemble,
 )
-from trainer.export_table import export_table
+from trainer.export_table import INT8, export_table
 from trainer.export_tensorrt import check_can_build, export_tensorrt
 from trainer.half_graph import write_half_graph
+from trainer.int8_graph import calibration_feeds, write_int8_graph
 from trainer.onnx_graph import write_onnx
 from trainer.provenance import git_commit
 from trainer.run import VOCABULARY, Run, TrainedRun, data_hash, load_trained, open_run
@@ -107,6 +108,9 @@ def export(
         )
         sizes = measure_sweep_sizes(run, datasets)
         write_json(partial / SWEEP_SIZES, sizes.model_dump(mode='json'))
+        if parts.int8:
+            feeds = calibration_feeds(run, datasets, list(map(parity_sweeps, datasets)))
+            write_int8_graph(graph, feeds, partial / bundle.STUDENT_INT8_ONNX)
         inputs = parity_inputs(run, datasets)
         parity = check_parity(trained, partial, inputs, num_threads) | encoders
         _drop_overflowing_half(partial, parity)
@@ -120,12 +124,17 @@ def export(
     return parity
 
 
+def parity_sweeps(dataset: Dataset) -> list[int]:
+    """Sweeps of a drive that engines are compared on."""
+    chosen = np.linspace(0, len(dataset) - 1, NUM_PARITY_SWEEPS).astype(int)
+    return [int(index) for index in np.unique(chosen)]
+
+
 def parity_inputs(run: Run, datasets: Sequence[Dataset]) -> list[ParityInput]:
     """Real sweeps of every drive of the run, and a single voxel."""
     sweeps: list[NDArray[np.float32]] = []
     for dataset in datasets:
-        chosen = np.linspace(0, len(dataset) - 1, NUM_PARITY_SWEEPS).astype(int)
-        sweeps.extend(dataset[index].points for index in np.unique(chosen).tolist())
+        sweeps.extend(dataset[index].points for index in parity_sweeps(dataset))
     single = sweeps[0][len(sweeps[0]) // 2 :][:1]
     inputs = []
     for points in (*sweeps, single):
@@ -160,6 +169,8 @@ def check_parity(
         HALF: OnnxBackend(folder / bundle.STUDENT_HALF_ONNX, num_threads),
         'fused': FusedBackend(weights, network, num_threads),
     }
+    if (folder / bundle.STUDENT_INT8_ONNX).exists():
+        engines[INT8] = OnnxBackend(folder / bundle.STUDENT_INT8_ONNX, num_threads)
     if HAS_BFLOAT16:
         engines['fused bfloat16'] = FusedBackend(weights, network, num_threads, 'bfloat16')
     parity = {name: _parity(trained, engine, inputs) for name, engine in engines.items()}
@@ -257,6 +268,12 @@ def main() -> None:
         help='build every graph with TensorRT, which needs no GPU with tensorrt-rtx-cu13',
     )
     parser.add_argument(
+        '--int8',
+        action='store_true',
+        help='also write a graph in int8 for TensorRT, calibrated on training sweeps; the table '
+        'says how many labels it changes',
+    )
+    parser.add_argument(
         '--tensorrt',
         action='store_true',
         help='also build an engine with torch-tensorrt, for the GPU of this machine',
@@ -302,7 +319,11 @@ def choose_parts(arguments: argparse.Namespace, run: Run) -> Parts:
         image_network = choose_image_network(run, arguments.image_network)
     ensemble = load_ensemble(arguments.ensemble, run) if arguments.ensemble else None
     parts = Parts(
-        not arguments.without_text_encoder, image_network, ensemble, engine=arguments.tensorrt
+        not arguments.without_text_encoder,
+        image_network,
+        ensemble,
+        int8=arguments.int8,
+        engine=arguments.tensorrt,
     )
     check_parts(parts)
     return parts

@@ -39,12 +39,14 @@ class Parts:
         text_encoder: whether words can be typed at run time.
         image_network: what looks through the robot's cameras; None where nothing does.
         ensemble: weights of the 2D-3D ensemble; None for the usual ones.
+        int8: whether TensorRT is given a graph in int8, too.
         engine: whether to build a TensorRT engine for the GPU of this machine.
     """
 
     text_encoder: bool = True
     image_network: ImageTeacherSettings | None = None
     ensemble: EnsembleSettings | None = None
+    int8: bool = False
     engine: bool = False
 
 

@@ -11,6 +11,7 @@ from reldistill_ros.cameras.image_encoder import IMAGE_ENCODER
 from reldistill_ros.core import bundle
 from trainer.export_parts import NAME_A_NETWORK, Parts
 
+INT8 = 'onnx int8'  # the graph for TensorRT in ONNX Runtime
 ENCODERS = ('text', 'image')  # in `Manifest.parity`; its other keys are engines
 Parity = Mapping[str, Mapping[str, float]]
 
@@ -49,6 +50,11 @@ def export_table(folder: Path, parity: Parity, parts: Parts) -> str:
 def _remarks(parity: Parity, parts: Parts) -> dict[str, str]:
     """How far the exported encoders are from the originals, and what the weights come from."""
     remarks = {}
+    if INT8 in parity:
+        changed = 1 - parity[INT8]['label_agreement']
+        remarks[bundle.STUDENT_INT8_ONNX] = (
+            f'changes {changed:.2%} of the labels on sweeps that it was not calibrated on'
+        )
     if 'max_cosine_error' in parity.get('text', {}):
         text = parity['text']
         remarks[bundle.TEXT_ENCODER] = (

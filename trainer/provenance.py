@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from trainer.settings import CHECKOUT
@@ -18,11 +18,19 @@ def provenance() -> dict[str, Any]:
     """Commit, package versions and machine of this process."""
     return {
         'git_commit': git_commit(),
-        'packages': {name: version(name) for name in RECORDED_PACKAGES},
+        'packages': {name: installed_version(name) for name in RECORDED_PACKAGES},
         'python': platform.python_version(),
         'machine': platform.machine(),
         'torchrun_job': torchrun_job(),
     }
+
+
+def installed_version(package: str) -> str | None:
+    """None where it is not installed: rosbags, for one, is not needed without bags."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def torchrun_job() -> str | None:

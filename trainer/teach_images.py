@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -15,6 +14,7 @@ from torch.utils.data import Dataset as TorchDataset
 from trainer.datasets.sample import Dataset
 from trainer.missing import READ_ERRORS, Unreadable
 from trainer.teachers.feature_cache import FeatureCache
+from trainer.worker_processes import follow_the_main_process
 
 
 class FoundImage(NamedTuple):
@@ -67,13 +67,9 @@ def load_images(images: SweepImages, sweeps: Sequence[int], workers: int) -> Ite
         batch_size=None,
         collate_fn=_as_they_are,
         num_workers=workers,
-        worker_init_fn=_leave_signals_to_the_main_process,
+        worker_init_fn=follow_the_main_process,
     )
 
 
 def _as_they_are(found: Found) -> Found:
     return found
-
-
-def _leave_signals_to_the_main_process(_: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -13,11 +13,11 @@ from reldistill_ros.core.errors import InputError
 from reldistill_ros.core.kernel_maps import KernelMaps
 
 BackendName = Literal['tensorrt', 'fused', 'onnx', 'torch']
-Precision = Literal['float32', 'bfloat16', 'float16']
+Precision = Literal['float32', 'bfloat16', 'float16', 'int8']
 
 # of weights and features; the first one is that of the others' comparison
 PRECISIONS: dict[str, tuple[Precision, ...]] = {
-    'tensorrt': ('float32', 'float16'),
+    'tensorrt': ('float32', 'float16', 'int8'),
     'fused': ('float32', 'bfloat16'),
     'onnx': ('float32',),
     'torch': ('float32',),

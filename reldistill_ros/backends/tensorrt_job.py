@@ -12,10 +12,15 @@ from reldistill_ros.backends.cuda_runtime import describe_gpu
 from reldistill_ros.backends.engine_files import EngineKey
 from reldistill_ros.backends.engine_sizes import EngineSizes, bundle_sizes
 from reldistill_ros.backends.tensorrt_library import Library
-from reldistill_ros.core.bundle import STUDENT_HALF_ONNX, STUDENT_ONNX, Bundle
+from reldistill_ros.core.bundle import (
+    STUDENT_HALF_ONNX,
+    STUDENT_INT8_ONNX,
+    STUDENT_ONNX,
+    Bundle,
+)
 from reldistill_ros.core.errors import InputError
 
-GRAPHS = {'float32': STUDENT_ONNX, 'float16': STUDENT_HALF_ONNX}
+GRAPHS = {'float32': STUDENT_ONNX, 'float16': STUDENT_HALF_ONNX, 'int8': STUDENT_INT8_ONNX}
 
 
 @dataclass(frozen=True)
@@ -70,7 +75,8 @@ def bundle_job(
         raise InputError(
             f'the bundle has no graph in {precision}',
             where=file,
-            fix='export the run again with this version of reldistill, or take float32',
+            fix='export the run again with '
+            f'{"--int8" if precision == "int8" else "this version of reldistill"}, or take float32',
         )
     graph, sizes = bundle.read(file.name), bundle_sizes(bundle)
     key = engine_key(library, graph, precision, sizes, target(library, compute_capabilities))

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +16,12 @@ from reldistill_ros.cameras.camera_info import (
     pinhole_matrix,
 )
 from reldistill_ros.cameras.images import check_size
-from reldistill_ros.cameras.lens import Lens, find_rectification, rectify_image
+from reldistill_ros.cameras.lens import (
+    Lens,
+    Rectification,
+    find_rectification,
+    rectify_image,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,34 +33,43 @@ class CameraModel:
         lens: what they are rectified by; None where they are pinhole images.
         intrinsics: (3, 3) float64 of the pinhole image.
         camera_from_frame: (4, 4) float64, from its coordinate frame to the pinhole camera.
+        maps: of the lens; None where there is none.
     """
 
     image_size: tuple[int, int]
     lens: Lens | None
     intrinsics: NDArray[np.float64]
     camera_from_frame: NDArray[np.float64]
+    maps: Rectification | None = None
 
 
 def make_camera_model(
-    calibration: Calibration, is_rectified: bool, is_second: bool
+    calibration: Calibration,
+    is_rectified: bool,
+    is_second: bool,
+    *,
+    find_maps: Callable[[Lens], Rectification] = find_rectification,
 ) -> CameraModel:
-    """Find the pinhole camera of a calibration; slow where its lens is new.
+    """Find the pinhole camera of a calibration, slowly.
 
     Args:
         calibration: of the camera.
         is_rectified: whether its images are pinhole images already.
         is_second: see `camera_from_frame`.
+        find_maps: makes the maps of a lens, or has them already.
 
     Raises:
         InputError: the lens is not known, or makes no pinhole image.
     """
     intrinsics = pinhole_matrix(calibration, is_rectified)
     lens = find_lens(calibration, is_rectified)
+    maps = None if lens is None else find_maps(lens)
     return CameraModel(
         image_size=calibration.size,
         lens=lens,
-        intrinsics=intrinsics if lens is None else find_rectification(lens).intrinsics,
+        intrinsics=intrinsics if maps is None else maps.intrinsics,
         camera_from_frame=camera_from_frame(calibration, is_second),
+        maps=maps,
     )
 
 
@@ -67,4 +82,4 @@ def pinhole_image(
         InputError: it has not the size of the calibration.
     """
     check_size(image, model.image_size, where)
-    return image if model.lens is None else rectify_image(image, model.lens)
+    return image if model.maps is None else rectify_image(image, model.maps)

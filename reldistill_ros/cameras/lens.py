@@ -8,7 +8,6 @@ part in which every pixel was seen by the camera, so that no point is paired wit
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -29,7 +28,6 @@ MODELS: dict[str, tuple[LensModel, tuple[int, ...]]] = {
 Numbers = tuple[float, ...]
 SMALLEST_EDGE = 2  # pixels of an image that can be rectified
 SMALLEST_SHARE = 0.05  # of the pinhole image that the camera has to see
-CAMERAS_KEPT = 16  # maps that a process keeps: 16 MB each at 1920 x 1080
 
 
 @dataclass(frozen=True)
@@ -53,16 +51,18 @@ class Lens:
     image_size: tuple[int, int]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Rectification:
-    """Where the pixels of a pinhole image come from.
+    """Where the pixels of a pinhole image come from: 16 MB at 1920 x 1080.
 
     Attributes:
+        raw_size: height and width of the raw image.
         intrinsics: (3, 3) float64 of the pinhole image.
         columns: (H, W) float32, u in the raw image of each pixel of the pinhole image.
         rows: (H, W) float32, v.
     """
 
+    raw_size: tuple[int, int]
     intrinsics: NDArray[np.float64]
     columns: NDArray[np.float32]
     rows: NDArray[np.float32]
@@ -90,9 +90,8 @@ def check_model(name: str, num_coefficients: int, where: object) -> LensModel:
     return model
 
 
-@lru_cache(maxsize=CAMERAS_KEPT)
 def find_rectification(lens: Lens) -> Rectification:
-    """Make the maps from a pinhole image to the raw image; made once per lens and process.
+    """Make the maps from a pinhole image to the raw image, slowly.
 
     Raises:
         InputError: hardly any pixel of the pinhole image is seen by the camera, or it has hardly
@@ -113,32 +112,32 @@ def find_rectification(lens: Lens) -> Rectification:
             fix='check D and P of the CameraInfo, or calibrate the camera again',
         )
     intrinsics[:2, 2] -= part[1].start, part[0].start
-    return Rectification(intrinsics, np.ascontiguousarray(cut), np.ascontiguousarray(rows[part]))
+    return Rectification(
+        lens.image_size, intrinsics, np.ascontiguousarray(cut), np.ascontiguousarray(rows[part])
+    )
 
 
-def rectify_image(image: NDArray[np.uint8], lens: Lens) -> NDArray[np.uint8]:
+def rectify_image(image: NDArray[np.uint8], maps: Rectification) -> NDArray[np.uint8]:
     """The pinhole image (H', W', ...) of a raw image (H, W, ...), interpolated linearly."""
     cv2 = import_extra('cv2', 'cameras')
-    maps = find_rectification(lens)
     rectified: NDArray[np.uint8] = cv2.remap(
         image, maps.columns, maps.rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
     )
     return rectified
 
 
-def rectify_classes(values: NDArray[np.uint8], lens: Lens) -> NDArray[np.uint8]:
+def rectify_classes(values: NDArray[np.uint8], maps: Rectification) -> NDArray[np.uint8]:
     """The values of a map that covers the raw image, at the pixels of the pinhole image.
 
     Args:
         values: (h, w), of another size than the image possibly; numbers that must not be mixed.
-        lens: of the image.
+        maps: of the image.
 
     Returns:
         (H', W'), each the nearest value.
     """
     cv2 = import_extra('cv2', 'cameras')
-    maps = find_rectification(lens)
-    down, right = np.array(values.shape) / lens.image_size
+    down, right = np.array(values.shape) / maps.raw_size
     # a pixel's centre lies half a pixel from the edge in both sizes
     columns = ((maps.columns + 0.5) * right - 0.5).astype(np.float32)
     rows = ((maps.rows + 0.5) * down - 0.5).astype(np.float32)

@@ -38,6 +38,7 @@ FORMAT_VERSION = 3
 MANIFEST = 'manifest.json'
 STUDENT_ONNX = 'student.onnx'
 STUDENT_HALF_ONNX = 'student_float16.onnx'  # what TensorRT builds in float16
+STUDENT_INT8_ONNX = 'student_int8.onnx'  # with matrix products in 8 bits
 STUDENT_WEIGHTS = 'student.safetensors'
 VOCABULARY = 'vocabulary.yaml'
 TEXT_FEATURES = 'text_features.npz'

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,7 @@ class Camera:
             header=message.header,
             stamp_ns=stamp_ns_of(message) + self._offset_ns,
             frame=str((message if self._from_file else info).header.frame_id),
-            model=model,
+            model=replace(model, maps=None),  # they are large, and go with the camera
             image_size=(image.shape[0], image.shape[1]),
             picture=image if keeps_picture else None,
         )
@@ -107,6 +108,7 @@ class Camera:
             raise InputError('no CameraInfo has come yet', where=f'camera {self.name}')
         key = _content_of(info)
         if self._model is None or self._model[0] != key:
+            self._model = None  # frees its maps before there are others
             self._model = key, attempt(lambda: self._read(info))
         outcome = self._model[1]
         if outcome.value is None:

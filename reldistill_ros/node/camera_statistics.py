@@ -16,6 +16,7 @@ from reldistill_ros.node.diagnostics import (
     InputState,
 )
 
+SMALLEST_SHARE = 0.5  # of the last sweeps that a camera should take part in
 COUNTS = ('received', 'decoded', 'encoded', 'busy', 'not_requested', 'rejected', 'failed')
 
 
@@ -42,6 +43,7 @@ class CameraStatistics:
         """Silence counts from now on."""
         with self._lock:
             self._last_image = self._clock()
+            self._took_part.clear()
 
     def received(self) -> None:
         with self._lock:
@@ -92,7 +94,7 @@ class CameraStatistics:
         with self._lock:
             counts = {name: str(self._counts[name]) for name in (*COUNTS, 'sweeps', 'left_out')}
             counts |= {name: str(count) for name, count in sorted(self._counts.items())}
-            share = statistics.fmean(self._took_part) if self._took_part else 0.0
+            share = self._share()
             times, ages = list(self._encode_times), list(map(abs, self._ages))
             silent = self._clock() - self._last_image
         return {
@@ -114,7 +116,7 @@ class CameraStatistics:
         with self._lock:
             fresh = self._counts - self._reported
             self._reported = self._counts.copy()
-            reasons = dict(self._reasons)
+            reasons, share = dict(self._reasons), self._share()
             silent = self._clock() - self._last_image
             advice = [what for what, is_told in self._advice.items() if not is_told]
             self._advice.update(dict.fromkeys(advice, True))
@@ -125,7 +127,14 @@ class CameraStatistics:
         if fresh['left_out'] and not fresh['sweeps']:
             told = f'left out of all {fresh["left_out"]} sweeps: {reasons["left_out"]}'
             findings.append((1, told))
+        elif fresh['left_out'] and share < SMALLEST_SHARE:
+            told = f'takes part in {share:.0%} of the sweeps only: {reasons["left_out"]}'
+            findings.append((1, told))
         return findings
+
+    def _share(self) -> float:
+        """Of the last sweeps, those that it took part in."""
+        return statistics.fmean(self._took_part) if self._took_part else 0.0
 
     def _count(self, what: str, kind: str, reason: str) -> None:
         with self._lock:

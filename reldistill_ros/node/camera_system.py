@@ -34,6 +34,8 @@ class CameraSystem:
 
     Attributes:
         cameras: all of them.
+        frames: how they lie to each other.
+        worker: the camera thread: one for all activations, as one that hangs cannot be ended.
 
     Args:
         node: the lifecycle node.
@@ -70,6 +72,7 @@ class CameraSystem:
         self._work = ImageWork(
             vision, geometry, self._overlays, words=words, logger=node.get_logger()
         )
+        self.worker = FairWorker('cameras')  # last: nothing that fails leaves it behind
 
     @property
     def are_overlays_wanted(self) -> bool:
@@ -124,11 +127,13 @@ class CameraSystem:
                 self._vision.encoder.replace(reason)
         self._node.get_logger().error(f'{source}: {reason} and is given up')
 
-    def destroy(self) -> None:
-        """Let go of everything."""
+    def destroy(self, timeout: float) -> bool:
+        """Let go of everything; returns whether the thread ended in time."""
+        ended = self.worker.stop(timeout)
         self._overlays.destroy()
         self._vision.encoder.close()
         self.forget()
+        return ended
 
     def _report(self, camera: Camera, active: ActiveCameras | None) -> Report:
         timeout = self._settings.input_timeout
@@ -148,11 +153,10 @@ class CameraSystem:
 
 
 class ActiveCameras:
-    """From activate to deactivate: the subscriptions and the camera thread.
+    """From activate to deactivate: the subscriptions.
 
     Attributes:
         inputs: the subscriptions.
-        worker: the thread.
 
     Args:
         node: the lifecycle node.
@@ -181,7 +185,6 @@ class ActiveCameras:
             on_image=self._on_image,
             on_transforms=self._on_transforms if system.needs_frames else None,
         )
-        self.worker = FairWorker('cameras')  # last: nothing that fails leaves it behind
 
     def fuse(self, cloud: Any, points: NDArray[np.float32], sweep: LabelledSweep) -> FusedSweep:
         """Inference thread: the labels of a sweep (N, 4) with what the cameras say of it."""
@@ -196,30 +199,28 @@ class ActiveCameras:
         shown = Shown(_instant_of(cloud), points, sweep)
         for camera in self._system.cameras:
             if self._work.is_overlay_wanted(camera):
-                self.worker.put(
-                    f'overlay of {camera.name}', partial(self._work.draw, camera, shown)
-                )
+                job = partial(self._work.draw, camera, shown)
+                self._system.worker.put(f'overlay of {camera.name}', job)
 
     def give_up_if_stuck(self, timeout: float) -> None:
         """Replace thread and encoder where an image takes too long."""
-        source = self.worker.give_up_if_stuck(timeout)
+        source = self._system.worker.give_up_if_stuck(timeout)
         if source is not None:
             self._system.gave_up(source)
 
-    def destroy(self, timeout: float) -> bool:
-        """Listen no more; returns whether the thread ended in time."""
+    def destroy(self) -> None:
+        """Listen no more, and forget what was seen."""
         self.inputs.destroy()
-        ended = self.worker.stop(timeout)
+        self._system.worker.forget()
         for camera in self._system.cameras:
             camera.forget()
-        return ended
 
     def _on_image(self, camera: Camera, message: Any) -> None:
         """Executor: hand an image over, at once."""
         camera.statistics.received()
         if not (self._are_labels_wanted() and self._work.is_any_use(camera)):
             camera.statistics.noticed('not_requested')
-        elif self.worker.put(camera.name, partial(self._work.look, camera, message)):
+        elif self._system.worker.put(camera.name, partial(self._work.look, camera, message)):
             camera.statistics.noticed('busy')
 
     def _on_transforms(self, transforms: Sequence[Any], is_static: bool) -> None:

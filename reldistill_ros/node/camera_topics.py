@@ -7,6 +7,7 @@ import array
 import importlib.util
 import io
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
@@ -42,6 +43,9 @@ class CameraInputs:
         on_image: called with each image.
         on_transforms: called with transforms and whether they are static; None where nobody
             needs them.
+
+    Raises:
+        RuntimeError: ROS does not subscribe; nothing of it is left then.
     """
 
     def __init__(
@@ -54,19 +58,19 @@ class CameraInputs:
     ) -> None:
         self._node = node
         self.problem = ''
-        self.images = {camera.name: self._listen(camera, on_image) for camera in cameras}
-        self._others = [
-            self._create(CameraInfo, f'~/input/{camera.name}/camera_info', camera.take_info, INFO)
-            for camera in cameras
-            if not camera.settings.calibration
-        ]
-        if on_transforms is not None:
-            self._listen_to_frames(on_transforms)
+        with ExitStack() as self._created:
+            self.images = {camera.name: self._listen(camera, on_image) for camera in cameras}
+            for camera in cameras:
+                if not camera.settings.calibration:
+                    topic = f'~/input/{camera.name}/camera_info'
+                    self._create(CameraInfo, topic, camera.take_info, INFO)
+            if on_transforms is not None:
+                self._listen_to_frames(on_transforms)
+            self._created = self._created.pop_all()
 
     def destroy(self) -> None:
         """Listen no more."""
-        for subscription in (*self.images.values(), *self._others):
-            self._node.destroy_subscription(subscription)
+        self._created.close()
 
     def _listen(self, camera: Camera, on_image: Callable[[Camera, Any], None]) -> Any:
         kind = Image if camera.settings.transport == 'raw' else CompressedImage
@@ -84,15 +88,17 @@ class CameraInputs:
             def take(message: Any, is_static: bool = is_static) -> None:
                 on_transforms(message.transforms, is_static)
 
-            self._others.append(self._create(TFMessage, topic, take, qos))
+            self._create(TFMessage, topic, take, qos)
 
     def _create(
         self, kind: Any, topic: str, callback: Callable[[Any], None], qos: QoSProfile
     ) -> Any:
         overrides = QoSOverridingOptions.with_default_policies()
-        return self._node.create_subscription(
+        subscription = self._node.create_subscription(
             kind, topic, callback, qos, qos_overriding_options=overrides
         )
+        self._created.callback(self._node.destroy_subscription, subscription)
+        return subscription
 
 
 class OverlayPublishers:
@@ -101,21 +107,20 @@ class OverlayPublishers:
     Args:
         node: whose topics they are.
         names: of the cameras.
+
+    Raises:
+        RuntimeError: ROS does not create a topic; none is left then.
     """
 
     def __init__(self, node: Any, names: Sequence[str]) -> None:
         self._node = node
-        overrides = QoSOverridingOptions.with_default_policies()
-        self._publishers = {
-            (name, kind): node.create_publisher(
-                kind, topic, RELIABLE, qos_overriding_options=overrides
-            )
-            for name in names
-            for kind, topic in (
-                (Image, f'~/output/{name}/overlay'),
-                (CompressedImage, f'~/output/{name}/overlay/compressed'),
-            )
-        }
+        self._publishers: dict[tuple[str, Any], Any] = {}
+        with ExitStack() as on_failure:
+            on_failure.callback(self.destroy)
+            for name in names:
+                self._create(name, Image, f'~/output/{name}/overlay')
+                self._create(name, CompressedImage, f'~/output/{name}/overlay/compressed')
+            on_failure.pop_all()
 
     def are_wanted(self, camera: str) -> bool:
         """Whether anybody listens to the overlays of a camera."""
@@ -131,6 +136,12 @@ class OverlayPublishers:
         """Remove the topics."""
         for publisher in self._publishers.values():
             self._node.destroy_publisher(publisher)
+
+    def _create(self, name: str, kind: Any, topic: str) -> None:
+        overrides = QoSOverridingOptions.with_default_policies()
+        self._publishers[name, kind] = self._node.create_publisher(
+            kind, topic, RELIABLE, qos_overriding_options=overrides
+        )
 
     def _is_wanted(self, camera: str, kind: Any) -> bool:
         """Also False when ROS has ended."""

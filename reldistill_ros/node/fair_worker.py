@@ -3,18 +3,15 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 
 from reldistill_ros.node.latest_worker import LatestWorker
+from reldistill_ros.node.priority import lower_priority
 
 IsCurrent = Callable[[], bool]
 Job = Callable[[IsCurrent], None]
-NICENESS = 10
 
 
 class FairWorker:
@@ -32,6 +29,7 @@ class FairWorker:
         self._jobs: dict[str, Job] = {}  # in the order in which they will be done
         self._lock = threading.Lock()
         self._working: tuple[str, float] | None = None
+        self._wanted = object()  # another one when nobody waits any more
         self._abandoned: LatestWorker[bool] | None = None
         self._worker = self._start()
 
@@ -60,40 +58,38 @@ class FairWorker:
         self._worker.put(True)
         return working[0]
 
-    def stop(self, timeout: float) -> bool:
-        """Forget what waits and end the thread; returns whether no thread is left."""
+    def forget(self) -> None:
+        """Forget what waits; for the result of the job in work nobody waits any more."""
         with self._lock:
             self._jobs.clear()
+            self._wanted = object()
+
+    def stop(self, timeout: float) -> bool:
+        """Forget what waits and end the thread; returns whether no thread is left."""
+        self.forget()
         ended = self._worker.stop(timeout)
         return ended and not (self._abandoned is not None and self._abandoned.is_alive)
 
     def _start(self) -> LatestWorker[bool]:
         def work(_: bool) -> None:
-            _lower_priority()
-            while not worker.is_stopped and (job := self._take()) is not None:
-                job(lambda: not worker.is_stopped)
+            lower_priority()
+            while not worker.is_stopped and (taken := self._take()) is not None:
+                job, wanted = taken
+                job(lambda: not worker.is_stopped and wanted is self._wanted)  # noqa: B023
                 self._done(worker)
 
         worker: LatestWorker[bool] = LatestWorker(work, self._name)
         return worker
 
-    def _take(self) -> Job | None:
+    def _take(self) -> tuple[Job, object] | None:
         with self._lock:
             source = next(iter(self._jobs), None)
             if source is None:
                 return None
             self._working = (source, time.monotonic())
-            return self._jobs.pop(source)
+            return self._jobs.pop(source), self._wanted
 
     def _done(self, worker: LatestWorker[bool]) -> None:
         with self._lock:
             if worker is self._worker:
                 self._working = None
-
-
-def _lower_priority() -> None:
-    """Let the threads that label go first; on Linux a thread has a niceness of its own."""
-    if sys.platform == 'linux':
-        thread = threading.get_native_id()
-        with suppress(OSError):  # a sandbox may forbid it; then all threads are equal
-            os.setpriority(os.PRIO_PROCESS, thread, NICENESS)

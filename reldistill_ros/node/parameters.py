@@ -54,7 +54,7 @@ class NodeSettings(Settings):
     )
     precision: Precision = Field(
         default='float32',
-        description='Of backend tensorrt, float16, and of fused, bfloat16, about twice as fast '
+        description='Of backend tensorrt, float16 or int8, and of fused, bfloat16, about twice as fast '
         'where the CPU has it; the manifest of the bundle tells how many labels they change. With '
         'backend auto, an engine that lacks it computes in float32.',
     )

@@ -60,11 +60,14 @@ class Configured:
     ) -> None:
         self.model = model
         self.cameras: CameraSystem | None = None
-        with told_to_the_user(NO_TOPICS):
+        with ExitStack() as on_failure, told_to_the_user(NO_TOPICS):
             if model.vision is not None:
                 self.cameras = self._make_cameras(node, model.vision, cameras, settings)
+                on_failure.callback(self.cameras.destroy, 0)
             self.outputs = Outputs(node, model.revision, settings.filter_classes)
+            on_failure.callback(self.outputs.destroy)
             self.log = SweepLog(node, statistics)
+            on_failure.pop_all()
         self.words = WordsControl(node, model.dictionary, model.engine, settings)
 
     @property
@@ -92,7 +95,7 @@ class Configured:
         self.outputs.destroy()
         self.log.destroy()
         if self.cameras is not None:
-            self.cameras.destroy()
+            ended &= self.cameras.destroy(max(deadline - time.monotonic(), 0))
         return ended
 
     def _make_cameras(
@@ -148,7 +151,7 @@ class Active:
             self.cameras: ActiveCameras | None = None
             if configured.cameras is not None:
                 self.cameras = configured.cameras.activate(lambda: configured.are_labels_wanted)
-                on_failure.callback(self.cameras.destroy, 0)
+                on_failure.callback(self.cameras.destroy)
             labelling = SweepLabelling(
                 engine,
                 outputs,
@@ -202,11 +205,9 @@ class Active:
 
     def destroy(self, timeout: float) -> bool:
         """Listen no more; returns whether all threads ended in time."""
-        deadline = time.monotonic() + timeout
         self._node.destroy_subscription(self.subscription)
         for sweep in self.inference.stop(timeout):
             self._configured.log.dropped(sweep.cloud, 'deactivated')
-        ended = not self.inference.is_alive
         if self.cameras is not None:
-            ended &= self.cameras.destroy(max(deadline - time.monotonic(), 0))
-        return ended
+            self.cameras.destroy()
+        return not self.inference.is_alive

@@ -189,9 +189,9 @@ class Player:
 
     def _on_diagnostics(self, array: DiagnosticArray) -> None:
         for status in array.status:
-            if status.hardware_id == NODE:
+            owner, _, part = status.name.partition(': ')
+            if owner == NODE.lstrip('/'):  # the hardware of a camera's status is the camera
                 values = {value.key: value.value for value in status.values}
-                part = status.name.partition(': ')[2]
                 if part == SEGMENTATION:
                     self.recording.node_values = values
                 else:

@@ -217,10 +217,12 @@ def open_cameras(
     arguments = camera_arguments(cameras)
     if not has_tf:
         path = folder / 'extrinsics.yaml'
-        moving = write_extrinsics(sweeps.bag, path)
+        moving, refused = write_extrinsics(sweeps.bag, path)
         arguments += ['-p', f'extrinsics_file:={path.resolve()}']
         if moving:
             print(f'tf2_msgs is not installed, so the node does not learn how {moving} move')
+        for frame, reason in refused.items():
+            print(f'transforms of {frame} are left out of {path.name}: {reason}')
     span = span_of(sweeps.stamps_ns)
     return arguments, find_beside(sweeps.bag, cameras, span, with_frames=has_tf)
 

@@ -41,7 +41,9 @@ def test_an_engine_that_is_asked_for_is_the_only_one(machine):
     ('engine', 'asked', 'expected'),
     [
         ('tensorrt', 'float16', 'float16'),
+        ('tensorrt', 'int8', 'int8'),
         ('fused', 'float16', 'float32'),
+        ('fused', 'int8', 'float32'),
         ('fused', 'bfloat16', 'bfloat16'),
         ('tensorrt', 'bfloat16', 'float32'),
         ('torch', 'float16', 'float32'),

@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,6 +27,7 @@ from reldistill_ros.core.kernel_maps import build_kernel_maps
 from reldistill_ros.core.voxels import voxelise
 from reldistill_ros.labeller import Labeller
 from reldistill_ros.point_cloud import read_points
+from trainer import provenance
 
 ONBOARD = {
     'backend': 'tensorrt',
@@ -46,6 +49,31 @@ def test_without_a_gpu_it_says_so_in_one_sentence_and_exits_3():
     assert result.returncode == 3
     assert result.stdout.splitlines() == [gpu_check.NO_GPU]
     assert result.stderr == ''
+
+
+@pytest.mark.skipif(has_cuda_device(), reason='this machine has a GPU')
+def test_make_says_so_in_one_sentence_too():
+    if shutil.which('make') is None:
+        pytest.skip('make is not installed')
+    command = ['make', 'gpu-check', f'PYTHON={sys.executable}', f'BIN={gpu_check.ROOT / "none"}']
+    result = subprocess.run(command, cwd=gpu_check.ROOT, capture_output=True, text=True)
+    assert result.stdout.splitlines() == [gpu_check.NO_GPU]
+    assert result.stderr.splitlines()[0].endswith('Error 3')
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_its_tests_are_those_of_files_that_name_the_gpu():
+    names = {Path(file).name for file in gpu_check.test_files()}
+    assert {'test_triton_maps.py', 'test_tensorrt_gpu.py', 'test_compute.py'} <= names
+    assert 'test_argoverse2.py' not in names
+
+
+def test_a_package_that_is_not_installed_is_recorded_as_absent(monkeypatch):
+    monkeypatch.setattr(provenance, 'RECORDED_PACKAGES', ('numpy', 'no-such-package'))
+    assert provenance.provenance()['packages'] == {
+        'numpy': np.__version__,
+        'no-such-package': None,
+    }
 
 
 def test_it_starts_with_the_standard_library_alone():

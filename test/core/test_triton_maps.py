@@ -144,6 +144,33 @@ def test_a_whole_student_gets_the_values_and_gradients_of_plain_torch(engine):
         assert (one.double().cpu() - other).norm() < 1e-4 * scale
 
 
+class WithoutEmptyGrids:
+    """A kernel that refuses a grid of no programs, as CUDA does; the interpreter does not."""
+
+    def __init__(self, kernel):
+        self._kernel = kernel
+
+    def __getitem__(self, grid):
+        assert 0 not in grid
+        return self._kernel[grid]
+
+
+def test_without_any_voxel_both_gradients_are_zero_and_no_grid_is_empty(engine, monkeypatch):
+    device, module = engine
+    for name in ('convolve_tiles', 'multiply_chunks', 'add_chunks'):
+        monkeypatch.setattr(module, name, WithoutEmptyGrids(getattr(module, name)))
+    nothing = build_kernel_maps(np.zeros((0, 3), np.int32))
+    sparse = module.TritonMaps(to_device(nothing, device))
+    for kind in KINDS:
+        x, kernel, grad = tensors(nothing, kind, (6, 20), np.random.default_rng(0))
+        out, grad_x, grad_kernel = values_and_gradients(
+            sparse, kind, *(t.to(device) for t in (x, kernel, grad))
+        )
+        assert (out.shape, grad_x.shape) == ((0, 20), (0, 6))
+        assert grad_kernel.shape == kernel.shape
+        assert not grad_kernel.any()
+
+
 def test_sorted_tables_hold_every_row_once_and_every_offset_that_a_tile_needs():
     maps = to_device(build_kernel_maps(random_coords(np.random.default_rng(5), 500, 12)), 'cpu')
     level = maps[0]

@@ -320,6 +320,11 @@ def test_images_are_not_decoded_while_nobody_listens(begin):
     assert system.values()['decoded'] == '0'
 
 
+def num_camera_threads(before):
+    """Of the threads that were not there before."""
+    return sum(thread.name == 'cameras' for thread in set(threading.enumerate()) - before)
+
+
 def test_it_goes_through_its_states_with_its_cameras(begin):
     before = set(threading.enumerate())
     system = begin(GIVEN)
@@ -328,9 +333,10 @@ def test_it_goes_through_its_states_with_its_cameras(begin):
         assert change(system, 'deactivate')
         publisher = system.images['front']
         assert system.client.spin_until(lambda: publisher.get_subscription_count() == 0)  # noqa: B023
-        assert 'cameras' not in {t.name for t in set(threading.enumerate()) - before}
+        assert num_camera_threads(before) == 1
         if number == 2:
             assert change(system, 'cleanup')
+            assert num_camera_threads(before) == 0
             assert change(system, 'configure')
         assert change(system, 'activate')
         system.client.connect()
@@ -338,6 +344,62 @@ def test_it_goes_through_its_states_with_its_cameras(begin):
         assert not is_fused(system, START + 30 * number)  # what it saw before is forgotten
         system.see(raw(START + 30 * number + 20))
         assert is_fused(system, START + 30 * number + 20)
+
+
+def test_a_hung_encoder_costs_one_thread_however_often_the_node_is_activated(begin):
+    before = set(threading.enumerate())
+    system = begin(GIVEN)
+    system.eye.open.clear()
+    system.send(raw())
+    assert system.client.spin_until(lambda: system.eye.calls == 2)
+    for number in range(1, 4):
+        assert change(system, 'deactivate')
+        assert change(system, 'activate')
+        system.client.connect()
+        system.connect_cameras()
+        system.send(raw(START + number))
+        assert num_camera_threads(before) == 1
+    system.eye.open.set()
+    assert system.wait_for('encoded', 1)  # the newest; the first is of another activation
+    assert system.eye.calls == 3
+
+
+LISTENS_NOT = 'qos_overrides./segment_node/input/left/image.subscription.depth:=two'
+SHOWS_NOT = 'qos_overrides./segment_node/output/left/overlay/compressed.publisher.depth:=two'
+
+
+def test_an_activation_that_fails_leaves_no_subscription_behind(begin):
+    left = f'camera.left.extrinsics:={EXTRINSICS}'
+    system = begin(GIVEN, left, LISTENS_NOT, names=('front', 'left'), autostart=False)
+    assert change(system, 'configure')
+    for _ in range(2):
+        assert not change(system, 'activate')
+        assert not of_cameras(system.node.subscriptions)
+    assert system.thread.is_alive()
+
+
+def test_a_configuration_that_fails_leaves_no_overlay_and_no_thread_behind(begin):
+    before = set(threading.enumerate())
+    left = f'camera.left.extrinsics:={EXTRINSICS}'
+    system = begin(GIVEN, left, SHOWS_NOT, names=('front', 'left'), autostart=False)
+    assert not change(system, 'configure')
+    assert not of_cameras(system.node.publishers)
+    assert num_camera_threads(before) == 0
+
+
+def test_where_other_topics_cannot_be_created_the_cameras_go_too(begin):
+    before = set(threading.enumerate())
+    wrong = 'qos_overrides./segment_node/label_info.publisher.depth:=two'
+    system = begin(GIVEN, wrong, autostart=False)
+    assert not change(system, 'configure')
+    assert not of_cameras(system.node.publishers)
+    assert num_camera_threads(before) == 0
+
+
+def of_cameras(topics):
+    """Names of those that the node has for its cameras."""
+    names = [topic.topic_name if hasattr(topic, 'topic_name') else topic.topic for topic in topics]
+    return [name for name in names if '/front/' in name or '/left/' in name]
 
 
 def test_a_blocked_encoder_does_not_hold_up_the_end(begin):
@@ -356,7 +418,11 @@ def test_a_signal_ends_the_node_within_two_seconds_while_an_image_is_encoded(num
     words = [word for parameter in given for word in ('-p', parameter)]
     environment = {**os.environ, 'PYTHONUNBUFFERED': '1'}
     process = subprocess.Popen(
-        [*command, *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment
+        [*command, *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=environment,
+        bufsize=0,  # else one readline may take several lines out of the pipe that select asks
     )
     rclpy.init(args=[])
     client = Client()

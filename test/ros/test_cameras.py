@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import pytest
 
 pytest.importorskip('rclpy', reason='rclpy is not installed')
@@ -13,6 +16,7 @@ from camera_client import (
     FORWARD,
     POSE,
     START,
+    camera_info,
     check,
     compressed,
     expected,
@@ -28,6 +32,9 @@ from ros_client import NODE
 from test_words_control import set_prompts
 
 from reldistill_ros.cameras.transforms import from_quaternion
+from reldistill_ros.node.camera import Camera
+from reldistill_ros.node.camera_settings import CameraSettings
+from reldistill_ros.node.camera_statistics import CameraStatistics
 
 GIVEN = f'camera.front.extrinsics:={EXTRINSICS}'
 
@@ -221,3 +228,45 @@ def test_transforms_come_in_over_tf_and_tf_static(begin):
     points = scene()
     there = from_quaternion((0, 0, 0, 1), (-1.0, 0, 0)) @ forward_pose()
     check(system.label(points, START + 0.1), expected(points, (0.1, there)))
+
+
+def test_the_maps_of_a_lens_are_freed_when_the_calibration_changes_and_with_the_camera():
+    camera = Camera('front', CameraSettings(), max_pixels=10**6)
+    maps = []
+    for number in range(3):
+        camera.take_info(camera_info(d=[-0.1 - 0.01 * number, 0.0, 0.0, 0.0, 0.0]))
+        camera.look(raw(START + number), keeps_picture=False)
+        maps.append(weakref.ref(camera._model[1].value.maps))
+    assert [found() is None for found in maps] == [True, True, False]
+    assert all(look.model.maps is None for look in camera.looks._all())
+    kept = camera.looks
+    del camera
+    gc.collect()
+    assert maps[-1]() is None
+    assert len(kept._all()) == 3
+
+
+def test_a_camera_that_takes_part_in_few_sweeps_is_an_alarm():
+    statistics = CameraStatistics()
+
+    def sweep(took_part):
+        if took_part:
+            statistics.took_part(0.0)
+        else:
+            statistics.left_out('no_image_near', 'the nearest image is too old')
+
+    for number in range(20):
+        sweep(took_part=number % 3 == 0)
+    ((level, told),) = statistics.findings(None)
+    assert level == 1
+    assert told == 'takes part in 35% of the sweeps only: the nearest image is too old'
+    for number in range(40):
+        sweep(took_part=number % 3)
+    assert statistics.findings(None) == []
+    for _ in range(40):
+        sweep(took_part=False)
+    ((_, told),) = statistics.findings(None)
+    assert told.startswith('left out of all 40 sweeps')
+    statistics.activated()  # begins anew
+    sweep(took_part=True)
+    assert statistics.findings(None) == []

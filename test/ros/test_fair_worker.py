@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import threading
 import time
@@ -11,8 +12,10 @@ from itertools import pairwise
 
 import pytest
 
+from reldistill_ros.node.attempt import attempt
 from reldistill_ros.node.encoder_keeper import FIRST_DELAY, EncoderKeeper
-from reldistill_ros.node.fair_worker import NICENESS, FairWorker
+from reldistill_ros.node.fair_worker import FairWorker
+from reldistill_ros.node.priority import MOST, NICENESS, attempt_at_low_priority
 
 
 class Jobs:
@@ -115,12 +118,76 @@ def test_a_job_that_hangs_is_left_behind_and_told_so_but_never_a_third_thread(jo
     }
 
 
-@pytest.mark.skipif(sys.platform != 'linux', reason='a thread has a niceness on Linux only')
+def test_what_is_forgotten_waits_no_more_and_the_job_in_work_is_told_so(jobs):
+    jobs.put('a', 'in work')
+    jobs.wait_for_start(1)
+    jobs.put('b', 'waits')
+    jobs.worker.forget()
+    jobs.put('c', 'comes later')
+    jobs.gate.set()
+    jobs.wait(2)
+    assert jobs.done == [('a', 'in work', False), ('c', 'comes later', True)]
+
+
+def niceness(thread):
+    return os.getpriority(os.PRIO_PROCESS, thread)
+
+
+linux_only = pytest.mark.skipif(
+    sys.platform != 'linux', reason='a thread has a niceness on Linux only'
+)
+
+
+@linux_only
 def test_its_thread_lets_others_go_first(jobs):
+    own = niceness(0)
     jobs.put('a', 0)
     jobs.wait_for_start(1)
-    assert os.getpriority(os.PRIO_PROCESS, jobs.threads[0]) >= NICENESS
-    assert os.getpriority(os.PRIO_PROCESS, 0) == os.getpriority(os.PRIO_PROCESS, os.getpid())
+    assert niceness(jobs.threads[0]) == min(own + NICENESS, MOST)
+    assert niceness(0) == own
+
+
+IN_A_NICE_PROCESS = """
+import os, threading
+from reldistill_ros.node.fair_worker import FairWorker
+os.setpriority(os.PRIO_PROCESS, 0, max(os.getpriority(os.PRIO_PROCESS, 0), 15))
+done = threading.Event()
+def job(is_current):
+    print(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()), flush=True)
+    done.set()
+worker = FairWorker('test')
+worker.put('a', job)
+done.wait(10)
+worker.stop(10)
+"""
+
+
+@linux_only
+def test_in_a_process_that_is_nicer_itself_its_thread_does_not_outrank_the_others():
+    command = [sys.executable, '-c', IN_A_NICE_PROCESS]
+    assert subprocess.run(command, capture_output=True, check=True).stdout.split() == [b'19']
+
+
+@linux_only
+def test_the_threads_of_a_session_of_the_image_encoder_let_others_go_first_too():
+    helper = pytest.importorskip('onnx.helper', reason='onnx is not installed')
+    from reldistill_ros.onnx_session import open_session
+
+    value = (helper.make_tensor_value_info(name, 1, [None]) for name in 'xy')
+    node = helper.make_node('Abs', ['x'], ['y'])
+    graph = helper.make_graph([node], 'graph', [next(value)], [next(value)])
+    opset = helper.make_opsetid('', 17)
+    model = helper.make_model(graph, ir_version=8, opset_imports=[opset]).SerializeToString()
+    before = {*os.listdir('/proc/self/task')}
+    keeper = EncoderKeeper(lambda: open_session(model, 3, what='graph', where='test'), 2)
+    assert keeper.is_open, keeper.problem
+    pool = {*os.listdir('/proc/self/task')} - before
+    assert len(pool) == 2  # the caller is the third
+    assert {niceness(int(thread)) for thread in pool} == {min(niceness(0) + NICENESS, MOST)}
+
+
+def test_what_cannot_be_opened_at_low_priority_says_why():
+    assert attempt_at_low_priority(lambda: 1 / 0).reason.startswith('ZeroDivisionError')
 
 
 class Clock:
@@ -187,3 +254,88 @@ def test_what_the_bundle_does_not_carry_is_not_looked_for_again():
     clock.now += 1000
     assert keeper.encode('image') is None
     assert (keeper.is_absent, len(opened)) == (True, 1)
+
+
+class SlowEye(Eye):
+    """Its calls come back when it is told."""
+
+    def __init__(self):
+        self.gate = threading.Event()
+        self.began = threading.Event()
+
+    def encode(self, image):
+        self.began.set()
+        self.gate.wait(10)
+        return super().encode(image)
+
+
+def abandoned_call(eyes, clock):
+    """A keeper whose second encoder is at work while the first still has an image."""
+
+    def open_encoder():
+        eyes.append(Eye() if eyes else SlowEye())
+        return eyes[-1]
+
+    keeper = EncoderKeeper(open_encoder, 1, clock)
+    thread = threading.Thread(target=lambda: attempt(lambda: keeper.encode('old')))
+    thread.start()
+    assert eyes[0].began.wait(10)
+    keeper.replace('stuck')
+    clock.now += FIRST_DELAY
+
+    def come_back(error=None):
+        eyes[0].error = error
+        eyes[0].gate.set()
+        thread.join()
+
+    return keeper, come_back
+
+
+def test_the_late_failure_of_a_call_that_was_given_up_does_not_close_the_next_encoder():
+    eyes = []
+    keeper, come_back = abandoned_call(eyes, Clock())
+    assert keeper.encode('image') == 'image'
+    come_back(RuntimeError('of another encoder'))
+    assert (keeper.is_open, keeper.problem) == (True, '')
+    assert keeper.encode('image') == 'image'
+    assert len(eyes) == 2
+
+
+def test_the_late_success_of_a_call_that_was_given_up_does_not_hasten_the_next_try():
+    eyes, clock = [], Clock()
+    keeper, come_back = abandoned_call(eyes, clock)
+    keeper.encode('image')
+    eyes[1].error = RuntimeError('breaks too')
+    for _ in range(2):  # the second one breaks, and the third is not due at once
+        attempt(lambda: keeper.encode('image'))
+    come_back()
+    keeper.replace('once more')
+    waited = clock.now
+    while not keeper.is_open:
+        clock.now += 0.5
+        keeper.encode('image')
+    assert clock.now - waited > FIRST_DELAY
+
+
+def test_an_encoder_that_is_opened_after_the_end_is_let_go():
+    gate, began = threading.Event(), threading.Event()
+    clock = Clock()
+
+    def open_encoder():
+        began.set()
+        gate.wait(10)
+        return Eye()
+
+    gate.set()
+    keeper = EncoderKeeper(open_encoder, 1, clock)
+    keeper.replace('stuck')
+    gate.clear()
+    began.clear()
+    clock.now += FIRST_DELAY
+    thread = threading.Thread(target=lambda: keeper.encode('image'))
+    thread.start()
+    assert began.wait(10)
+    keeper.close()
+    gate.set()
+    thread.join()
+    assert (keeper.is_open, keeper.is_absent) == (False, True)

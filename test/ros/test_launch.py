@@ -116,6 +116,15 @@ def test_the_cameras_of_a_preset_come_with_their_topics_and_parameters(cameras, 
         assert parameters['camera.color_left.is_rectified'] is True
 
 
+@pytest.mark.parametrize('preset', ['velodyne', 'none'])
+def test_cameras_of_a_preset_that_has_none_are_refused_with_those_that_have_some(preset):
+    launch = runpy.run_path(str(LAUNCH / 'segment.launch.py'))
+    defaults = {name: default for name, (default, _, _) in launch['ARGUMENTS'].items()}
+    given = {'bundle': 'x', 'topics_preset': preset, 'cameras': 'preset'}
+    with pytest.raises(ValueError, match=f'topics_preset:={preset}, .*: autoware, kitti, nuscen'):
+        launch['_parameters']((defaults | given).__getitem__)
+
+
 def test_a_missing_bundle_ends_the_launch_with_the_reason(ros2):
     output, _ = launch(ros2, 'bundle:=no_such_folder').communicate(timeout=60)
     assert b'no_such_folder/manifest.json' in output

@@ -169,7 +169,7 @@ def test_an_engine_that_breaks_down_is_opened_anew_without_a_restart(start):
 
 
 def test_a_node_in_its_second_best_engine_says_so_until_the_best_works_again(start):
-    system = start(autostart=False)
+    system = start('precision:=bfloat16', autostart=False)
     broken = {'fused'}
 
     class Source(FakeSource):
@@ -189,9 +189,11 @@ def test_a_node_in_its_second_best_engine_says_so_until_the_best_works_again(sta
 
     assert system.client.spin_until(lambda: 'degraded to engine onnx' in status().message)
     assert 'CUDA out of memory' in status().message
+    assert system.client.values()['precision'] == 'float32'  # onnx has no other
     broken.clear()
     assert system.client.wait_for_value('engine', 'fused', timeout=20)
     assert system.client.spin_until(lambda: 'degraded' not in status().message)
+    assert system.client.values()['precision'] == 'bfloat16'
     assert is_answered(system, 2)
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import math
 import subprocess
 import sys
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 from typing import get_args
 
 import pytest
@@ -26,6 +28,7 @@ from height_bag import write_bag as write_clouds
 
 from reldistill_ros.backends.backend import BackendName
 from reldistill_ros.bags.bag import TF_MESSAGE, open_bag
+from reldistill_ros.cameras.extrinsics import read_extrinsics
 from reldistill_ros.core.errors import InputError
 from reldistill_ros.replay import replay
 from reldistill_ros.replay.bag import Truth, find_sweeps
@@ -157,9 +160,9 @@ def test_a_stamp_is_moved_in_either_byte_order():
 
 
 def test_frames_that_never_move_are_written_for_a_ros_without_tf(bag, tmp_path):
-    moving = write_extrinsics(bag, tmp_path / 'extrinsics.yaml')
+    moving, refused = write_extrinsics(bag, tmp_path / 'extrinsics.yaml')
     written = yaml.safe_load((tmp_path / 'extrinsics.yaml').read_text())
-    assert moving == ['base']
+    assert (moving, refused) == (['base'], {})
     assert {entry['child']: entry['parent'] for entry in written['extrinsics']} == {
         'front': 'base',
         'rear': 'base',
@@ -249,6 +252,59 @@ def test_labels_that_differ_from_those_without_cameras_are_no_failure(bag):
     with pytest.raises(InputError, match='no such number'):
         with_cameras.check_keys(equal, live=True)
     with_cameras.check_keys([parse_requirement('cameras.images.front>0')], live=True)
+
+
+@needs_ros
+def test_what_the_node_says_of_itself_and_of_each_camera_is_recorded(begin):
+    pytest.importorskip('cv2', reason='the cameras extra is not installed')
+    from camera_client import EXTRINSICS, raw
+
+    from reldistill_ros.replay.player import Player
+
+    system = begin(f'camera.front.extrinsics:={EXTRINSICS}')
+    system.see(raw())
+    player = Player(None, lambda: None)
+    player._on_diagnostics(system.client.diagnostics[-1])
+    assert player.recording.node_values['state'] == 'active'
+    assert [*player.recording.part_values] == ['camera front']
+    assert player.recording.part_values['camera front']['encoded'] == '1'
+
+
+class Frames:
+    """A bag of transforms: parent, child, quaternion."""
+
+    def __init__(self, *transforms):
+        self.transforms = transforms
+
+    def topics_of(self, kind):
+        return ['/tf_static'] if kind == TF_MESSAGE else []
+
+    def messages(self, topic):
+        kind = SimpleNamespace
+        for parent, child, rotation in self.transforms:
+            placed = kind(
+                translation=kind(x=1.0, y=0.0, z=0.0), rotation=kind(**dict(zip('xyzw', rotation)))
+            )
+            header = kind(frame_id=parent)
+            stamped = kind(header=header, child_frame_id=child, transform=placed)
+            yield 0, kind(transforms=[stamped])
+
+
+def test_quaternions_are_made_unit_ones_and_what_is_none_is_left_out_and_told(tmp_path):
+    path = tmp_path / 'extrinsics.yaml'
+    bag = Frames(
+        ('base', 'long', (0.0, 0.0, 0.0, 2.0)),
+        ('base', 'none', (0.0, 0.0, 0.0, 0.0)),
+        ('base', 'odd', (math.nan, 0.0, 0.0, 1.0)),
+        ('/base', '/long', (0.0, 0.0, 0.0, 1.0)),
+    )
+    moving, refused = write_extrinsics(bag, path)
+    assert moving == []
+    assert [*refused] == ['none', 'odd']
+    assert 'not a rigid transform' in refused['none']
+    (written,) = read_extrinsics(path)  # as the node does
+    assert (written.parent, written.child) == ('base', 'long')
+    assert written.rotation == (0.0, 0.0, 0.0, 1.0)
 
 
 def test_cameras_take_the_node(tmp_path):

@@ -95,6 +95,41 @@ def test_a_backend_that_cannot_work_says_why_and_what_to_do(tmp_path, name):
     assert 'to do: set backend: auto' in str(e.value)
 
 
+NO_VOXELS = np.zeros((0, 6), np.float32), build_kernel_maps(np.zeros((0, 3), np.int32))
+
+
+def test_no_voxels_at_all_ask_no_library_and_choose_no_backend(tmp_path, monkeypatch):
+    compute = Compute(settings_of(tmp_path), small_student())
+    monkeypatch.setattr(compute, '_as_maps', None)
+    monkeypatch.setattr('trainer.compute.fastest_on_cuda', lambda *_, **__: pytest.fail('timed'))
+    assert isinstance(compute.maps(*NO_VOXELS), PairMaps)
+    assert compute._as_maps is None
+
+
+@pytest.mark.parametrize('device', ['cpu', pytest.param('cuda', marks=gpu)])
+def test_no_voxels_at_all_give_every_weight_a_gradient_of_zero(device):
+    feats, maps = NO_VOXELS
+    student = small_student(device).train()
+    out = student(torch.from_numpy(feats).to(device), PairMaps(maps, device))
+    out.sum().backward()
+    assert out.shape == (0, 16)
+    for weight in student.parameters():  # a process that lacked one would keep the others waiting
+        assert weight.grad is not None
+        assert not weight.grad.any()
+
+
+@pytest.mark.parametrize('kind', ['submanifold', 'down', 'up'])
+def test_no_rows_at_all_give_both_gradients_of_a_convolution(kind):
+    x = torch.zeros(0, 5, requires_grad=True)
+    kernel = torch.ones(27 if kind == 'submanifold' else 8, 5, 7, requires_grad=True)
+    for maps in (NO_VOXELS[1], to_device(NO_VOXELS[1], 'cpu')):
+        out = getattr(PairMaps(maps), kind)(0, x, kernel)
+        gradients = torch.autograd.grad(out.sum(), (x, kernel))
+        assert out.shape == (0, 7)
+        assert gradients[0].shape == (0, 5)
+        assert not gradients[1].any()
+
+
 @pytest.mark.parametrize('name', ['triton', 'spconv', 'torchsparse'])
 def test_a_library_that_is_not_installed_is_named_with_its_installation(monkeypatch, name):
     monkeypatch.setattr('trainer.sparse_backends.find_spec', lambda _: None)

@@ -109,7 +109,7 @@ def test_points_lie_right_and_no_pixel_is_empty_whatever_the_lens(k1, k2, p1, p2
 def test_a_map_without_distortion_changes_nothing():
     image = np.random.default_rng(0).integers(0, 255, (*SIZE, 3), dtype=np.uint8)
     made = lens((0.0, 0.0, 0.0, 0.0, 0.0))
-    np.testing.assert_array_equal(rectify_image(image, made), image)
+    np.testing.assert_array_equal(rectify_image(image, find_rectification(made)), image)
     np.testing.assert_array_equal(find_rectification(made).intrinsics.ravel(), MATRIX)
 
 
@@ -118,10 +118,11 @@ def test_the_picture_of_a_point_moves_with_it():
     column, row = np.rint(project_distorted(point, lens())[0]).astype(int)
     image = np.zeros((*SIZE, 3), np.uint8)
     image[row - 1 : row + 2, column - 1 : column + 2] = 255
-    rectified = rectify_image(image, lens())[..., 0].astype(float)
+    maps = find_rectification(lens())
+    rectified = rectify_image(image, maps)[..., 0].astype(float)
     rows, columns = np.indices(rectified.shape)
     centre = [(axis * rectified).sum() / rectified.sum() for axis in (columns, rows)]
-    expected = point @ find_rectification(lens()).intrinsics.T
+    expected = point @ maps.intrinsics.T
     # the drawn square lies on whole pixels: half a pixel at most off the point
     assert np.abs(centre - expected[0, :2]).max() < 1.0
 
@@ -130,8 +131,8 @@ def test_class_maps_of_another_size_are_taken_along_without_mixing():
     height, width = SIZE
     classes = np.zeros((height // 2, width // 2), np.uint8)
     classes[:, width // 4 :] = 7
-    rectified = rectify_classes(classes, lens())
     maps = find_rectification(lens())
+    rectified = rectify_classes(classes, maps)
     assert rectified.shape == maps.columns.shape
     assert set(np.unique(rectified)) == {0, 7}
     edge = width / 2 - 0.5  # between the pixels 159 and 160 of the raw image

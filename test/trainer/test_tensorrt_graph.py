@@ -39,6 +39,7 @@ from trainer.check_tensorrt import (
 from trainer.export import export
 from trainer.half_graph import halve_graph
 from trainer.image_graph import torch_graph, with_scaling
+from trainer.int8_graph import write_int8_graph
 from trainer.onnx_graph import write_onnx
 from trainer.settings import CHECKOUT
 from trainer.teachers.maskclip import maskclip_features
@@ -73,8 +74,13 @@ def graphs(student, tmp_path_factory):
     """The student's graph by precision."""
     path = tmp_path_factory.mktemp('graph') / 'student.onnx'
     write_onnx(student.backbone, NUM_FEATURES, path)
-    half = halve_graph(onnx.load(path))
-    return {'float32': path.read_bytes(), 'float16': half.SerializeToString()}
+    half = halve_graph(onnx.load(path)).SerializeToString()
+    coords = np.unique(np.random.default_rng(0).integers(0, 9, (300, 3)), axis=0).astype(np.int32)
+    feats = np.random.default_rng(1).random((len(coords), NUM_FEATURES), np.float32)
+    feeds = {'feats': feats, **table_inputs(build_kernel_maps(coords))}
+    write_int8_graph(path, [feeds], path.with_name('int8.onnx'))
+    int8 = path.with_name('int8.onnx').read_bytes()
+    return {'float32': path.read_bytes(), 'float16': half, 'int8': int8}
 
 
 def job_for(graph, precision='float32', compute_capabilities=('8.6', '8.9')):
@@ -115,7 +121,7 @@ def scatter_add_graph():
     return model.SerializeToString()
 
 
-@pytest.mark.parametrize('precision', ['float32', 'float16'])
+@pytest.mark.parametrize('precision', ['float32', 'float16', 'int8'])
 def test_the_parser_takes_the_graph_with_the_inputs_of_the_tables(library, graphs, precision):
     builder = trt.Builder(library.logger)
     network = library.parse(builder, graphs[precision], 'student.onnx')
@@ -141,11 +147,12 @@ def test_the_network_computes_in_the_precision_of_the_graph(library, graphs, pre
     assert {layer.get_output(0).dtype for layer in products} == {getattr(trt, precision)}
 
 
-def test_engines_are_built_without_a_gpu_and_half_as_large_in_float16(library, graphs, student):
+def test_engines_are_built_without_a_gpu_and_smaller_in_fewer_bits(library, graphs, student):
     engines = {p: build_engine(library, job_for(graphs[p], p)) for p in graphs}
     weights = sum(w.numel() for w in student.backbone.parameters())
     assert len(engines['float32']) > 4 * weights
     assert 2 * weights < len(engines['float16']) < len(engines['float32']) - weights
+    assert weights < len(engines['int8']) < len(engines['float16'])
 
 
 def test_a_gpu_that_the_library_does_not_know_is_refused(library, graphs):

@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,18 @@ from reldistill_ros.cameras.camera_info import Calibration, read_camera_info
 from reldistill_ros.cameras.camera_model import make_camera_model
 from reldistill_ros.cameras.image_encodings import decode_compressed, decode_raw
 from reldistill_ros.cameras.images import check_size
-from reldistill_ros.cameras.lens import Lens, rectify_classes, rectify_image
+from reldistill_ros.cameras.lens import (
+    Lens,
+    Rectification,
+    find_rectification,
+    rectify_classes,
+    rectify_image,
+)
 from reldistill_ros.core.errors import InputError
 
 LOGGER = logging.getLogger(__name__)
 NO_CALIBRATIONS: Mapping[str, Path] = {}
+LENSES_KEPT = 16  # whose maps a process keeps
 
 
 @dataclass(frozen=True)
@@ -118,12 +126,18 @@ def decode_image(message: Any, camera: BagCamera, where: str) -> NDArray[np.uint
     decode = decode_raw if hasattr(message, 'encoding') else decode_compressed
     image = decode(message, where)
     check_size(image, camera.image_size, f'{where}, CameraInfo of {camera.name}')
-    return image if camera.lens is None else rectify_image(image, camera.lens)
+    return image if camera.lens is None else rectify_image(image, _maps_of(camera.lens))
 
 
 def rectify_map(values: NDArray[np.uint8], camera: BagCamera) -> NDArray[np.uint8]:
     """A class map or a confidence (h, w) of the recorded image, for the rectified one."""
-    return values if camera.lens is None else rectify_classes(values, camera.lens)
+    return values if camera.lens is None else rectify_classes(values, _maps_of(camera.lens))
+
+
+@lru_cache(maxsize=LENSES_KEPT)
+def _maps_of(lens: Lens) -> Rectification:
+    """The maps of a lens, once per process: a camera goes to the workers without them."""
+    return find_rectification(lens)
 
 
 class _CameraInfos:
@@ -156,7 +170,7 @@ class _CameraInfos:
             calibration = self._read(info_topic)
             frame, is_second = self._frames[info_topic], self._is_second(info_topic, calibration)
         rectified = topic in self._rectified_topics or is_rectified(topic, info_topic)
-        model = make_camera_model(calibration, rectified, is_second)
+        model = make_camera_model(calibration, rectified, is_second, find_maps=_maps_of)
         return BagCamera(
             name=name,
             topic=topic,
