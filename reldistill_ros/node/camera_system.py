@@ -191,7 +191,8 @@ class ActiveCameras:
         fused = self._fusion(_instant_of(cloud), points, sweep)
         for camera in self._system.cameras:
             if camera.looks.not_speaking(sweep.words):
-                self.worker.put(f'words of {camera.name}', partial(self._work.speak, camera))
+                job = partial(self._work.speak, camera)
+                self._system.worker.put(f'words of {camera.name}', job)
         return fused
 
     def show(self, cloud: Any, points: NDArray[np.float32], sweep: FusedSweep) -> None:
