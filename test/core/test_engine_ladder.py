@@ -57,6 +57,14 @@ def test_an_engine_that_is_asked_for_keeps_the_precision_that_is_asked_for():
     assert in_engine(settings, 'fused') == settings
 
 
+def test_in_the_ladder_only_tensorrt_takes_the_engine_file():
+    settings = NodeSettings(bundle='x', engine_file='a.engine')
+    files = {e: in_engine(settings, e).engine_file for e in ('tensorrt', 'fused', 'torch')}
+    assert files == {'tensorrt': 'a.engine', 'fused': '', 'torch': ''}
+    asked = settings.model_copy(update={'backend': 'fused'})
+    assert in_engine(asked, 'fused').engine_file == 'a.engine'  # which is refused with a reason
+
+
 class Driver:
     """NVIDIA's driver library as far as it is asked."""
 
