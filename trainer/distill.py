@@ -39,7 +39,7 @@ from trainer.distributed import (
     total,
     wait_for_all,
 )
-from trainer.gather import gather_pairs, gather_rows, gather_texts, rows_before
+from trainer.gather import gather_pairs, gather_rows, gather_texts, own_rows, row_counts
 from trainer.losses import (
     anchor_weights,
     contrastive_loss,
@@ -109,13 +109,13 @@ def distill(run: Run, resume: bool, stop: StopRequest, allow_missing: int = 0) -
     encoder = run.build_encoder()  # the slow part, when all else is known to be there
     teacher = run.build_teacher(encoder)
     student = start_student(run, teacher.embedding_size).to(device).train()
-    compute = Compute(settings, student)
+    compute = Compute(settings, student, run.note_backend)
     network = in_parallel(student, device)
     optimiser = make_optimiser(student, settings.optimiser)
     fingerprint = run.fingerprint(datasets, encoder, teacher)
     if resume:
         mean, progress = restore(run.checkpoint, student, optimiser, fingerprint)
-        compute.scaler.load_state_dict(progress.loss_scale)
+        compute.resume(progress.loss_scale)
     else:
         mean, progress = measure_teacher(run, teacher, sweeps, missing), Progress(fingerprint)
     guard = CollapseGuard(math.ceil(settings.optimiser.warmup * num_steps), progress.low_steps)
@@ -177,10 +177,11 @@ def draw_pairs(candidates: Supervision, settings: RunSettings, step: int) -> Sup
     if isinstance(settings.loss, SuperpixelLossSettings):
         return candidates
     rng = np.random.default_rng([settings.seed, step])
-    everyone = gather_rows(candidates.features)
+    sizes = row_counts(len(candidates.rows))
+    everyone = gather_rows(candidates.features, sizes)
+    own = own_rows(sizes)
     drawn = draw_balanced(everyone, settings.pairs, settings.pair_balance, rng)
-    drawn = drawn - rows_before(len(candidates.rows))
-    drawn = drawn[(drawn >= 0) & (drawn < len(candidates.rows))]
+    drawn = drawn[(drawn >= own.start) & (drawn < own.stop)] - own.start
     return Supervision(candidates.features[drawn], candidates.rows[drawn], None)
 
 

@@ -38,7 +38,14 @@ from reldistill_ros.words.words import Words
 from trainer.compute import fastest_backend
 from trainer.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from trainer.datasets.sample import Dataset, Sample
-from trainer.distributed import ProcessGroup, is_first, own_share, sum_everywhere, tell
+from trainer.distributed import (
+    ProcessGroup,
+    is_first,
+    local_device,
+    own_share,
+    sum_everywhere,
+    tell,
+)
 from trainer.pairing import pair_points
 from trainer.pictures import save_birds_eye, save_confusion, save_overlay
 from trainer.run import Run, TrainedRun, load_trained, open_run
@@ -75,7 +82,7 @@ def make_labeller(trained: TrainedRun) -> Labeller:
     vocabulary = trained.run.vocabulary
     return Labeller(
         fastest_backend(trained.student),
-        ProjectionHead(head.weight.detach().numpy(), head.bias.detach().numpy()),
+        ProjectionHead(head.weight.detach().cpu().numpy(), head.bias.detach().cpu().numpy()),
         Words(vocabulary, trained.prompts, never_unknown(vocabulary), revision='trained'),
         voxel=settings.voxel,
         inputs=settings.inputs,
@@ -255,6 +262,7 @@ def main() -> None:
     out = arguments.out or run.folder / EVALUATION
     with ProcessGroup(SLOWEST):
         trained = load_trained(run)
+        trained.student.to(local_device())
         metrics = evaluate(trained, run.open_evaluation(), out, arguments.corruptions)
         tell(json.dumps(metrics, indent=2))
 

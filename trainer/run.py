@@ -25,6 +25,7 @@ from reldistill_ros.core.vocabulary import Vocabulary
 from trainer.checkpoint import CHECKPOINT, load_backbone, load_student, read_embedding_size
 from trainer.datasets.open import open_dataset
 from trainer.datasets.sample import Dataset
+from trainer.distributed import is_first
 from trainer.provenance import provenance, torchrun_job
 from trainer.settings import RunSettings
 from trainer.teachers.build import build_teacher, build_text_encoder, find_vocabulary
@@ -114,6 +115,13 @@ class Run:
         if not self.settings.evaluate:
             raise InputError('the run names no drive to evaluate on', where='settings: evaluate')
         return [open_dataset(entry, self.data_root) for entry in self.settings.evaluate]
+
+    def note_backend(self, name: str) -> None:
+        """Write what computes the student's convolutions into the run's provenance."""
+        if is_first():
+            path = self.folder / PROVENANCE
+            recorded = json.loads(path.read_text(encoding='utf-8'))
+            write_json(path, {**recorded, 'backend': name})
 
     def new_student(self, embedding_size: int) -> Student:
         """A student with the run's seed."""

@@ -78,6 +78,15 @@ class Driver:
         pointer._obj.value = self._count
         return 0
 
+    def cuDeviceGet(self, pointer, number):
+        pointer._obj.value = 7
+        return 0
+
+    def cuDeviceGetAttribute(self, pointer, attribute, device):
+        assert device.value == 7
+        pointer._obj.value = {75: 8, 76: 9}[attribute]
+        return 0
+
 
 @pytest.mark.parametrize(
     ('driver', 'expected'),
@@ -100,6 +109,14 @@ def test_a_gpu_is_there_when_the_driver_sees_one(monkeypatch, driver, expected):
     monkeypatch.undo()
     has_cuda_device.cache_clear()
     assert ctypes.CDLL is not load
+
+
+@pytest.mark.parametrize(('error', 'expected'), [(0, '8.9'), (100, '')])
+def test_the_driver_tells_the_compute_capability(monkeypatch, error, expected):
+    monkeypatch.setattr(cuda_device.ctypes, 'CDLL', lambda _: Driver(error, 1))
+    has_cuda_device.cache_clear()
+    assert cuda_device.compute_capability() == expected
+    has_cuda_device.cache_clear()
 
 
 def test_asking_for_a_gpu_imports_nothing_heavy():

@@ -1,5 +1,5 @@
 # Copyright 2026 The reldistill authors. SPDX-License-Identifier: Apache-2.0
-"""The batch norm of several processes in a single one, on the CPU and on a GPU."""
+"""Batch norm and gathered pairs in a group of a single process, on the CPU and on a GPU."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ import torch.distributed as dist
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from trainer.gather import gather_pairs
 from trainer.synced_norm import SyncedBatchNorm
 
 BACKWARD = torch.ops.aten.native_batch_norm_backward.default
 CUDA = pytest.param(
-    ('cuda', 'nccl'),
+    ('cuda', 'cpu:gloo,cuda:nccl'),
     marks=(
         pytest.mark.gpu,
         pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA device'),
@@ -23,7 +24,7 @@ CUDA = pytest.param(
 
 @pytest.fixture(params=[('cpu', 'gloo'), CUDA], ids=['cpu', 'cuda'])
 def device(request, tmp_path):
-    """A device of the only process of a group."""
+    """A device of the only process of a group, set up as `ProcessGroup` does."""
     name, backend = request.param
     options = {'init_method': f'file://{tmp_path}/meet', 'rank': 0, 'world_size': 1}
     dist.init_process_group(backend, **options)
@@ -46,6 +47,17 @@ def test_a_single_process_normalises_as_batch_norm_does(device):
     x = 3 * torch.randn(50, 8, device=device) + 5
     for ours, expected in zip(learn(SyncedBatchNorm(norm), x), learn(other, x), strict=True):
         torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_the_sizes_of_gathered_pairs_are_exchanged_once(device, monkeypatch):
+    exchanged, all_gather = [], dist.all_gather
+    monkeypatch.setattr(
+        dist, 'all_gather', lambda out, own: exchanged.append(own.shape) or all_gather(out, own)
+    )
+    student = torch.ones(5, 3, device=device, requires_grad=True)
+    gather_pairs(student, torch.ones(5, 4, device=device))[0].sum().backward()
+    assert [tuple(shape) for shape in exchanged] == [(1,), (5, 3), (5, 4)]
+    assert student.grad.shape == (5, 3)
 
 
 class Arguments(TorchDispatchMode):
