@@ -71,8 +71,7 @@ def measure(folder: Path, backend: str, precision: str, num_runs: int = 200) -> 
     """
     bundle = load_bundle(folder / BUNDLE)
     points = np.load(folder / SWEEP)
-    before = free_memory()
-    start = time.perf_counter()
+    before, start = free_memory(), time.perf_counter()
     labeller = open_labeller(bundle, backend, precision)
     opened = time.perf_counter() - start
     message = cloud_of(points)

@@ -55,6 +55,25 @@ def open_backend(
         InputError: unknown engine, a precision that the engine or the machine does not have, a
             file for an engine that has none, or its package is not installed.
     """
+    _check_request(name, precision, engine_file)
+    if name == 'tensorrt':
+        from reldistill_ros.backends.tensorrt_backend import TensorrtBackend
+
+        return TensorrtBackend.from_bundle(bundle, precision, engine_file)
+    if name == 'fused':
+        from reldistill_ros.backends.fused_backend import FusedBackend
+
+        return FusedBackend.from_bundle(bundle, num_threads, precision)
+    if name == 'onnx':
+        from reldistill_ros.backends.onnx_backend import OnnxBackend
+
+        return OnnxBackend(bundle.path / STUDENT_ONNX, num_threads)
+    from reldistill_ros.backends.torch_backend import TorchBackend
+
+    return TorchBackend.from_bundle(bundle, num_threads)
+
+
+def _check_request(name: str, precision: str, engine_file: Path | None) -> None:
     _check_offered(name, get_args(BackendName), 'backend')
     _check_offered(precision, get_args(Precision), 'precision')
     if precision not in PRECISIONS[name]:
@@ -71,21 +90,6 @@ def open_backend(
             where=engine_file,
             fix='use backend tensorrt, or leave the file out',
         )
-    if name == 'tensorrt':
-        from reldistill_ros.backends.tensorrt_backend import TensorrtBackend
-
-        return TensorrtBackend.from_bundle(bundle, precision, engine_file)
-    if name == 'fused':
-        from reldistill_ros.backends.fused_backend import FusedBackend
-
-        return FusedBackend.from_bundle(bundle, num_threads, precision)
-    if name == 'onnx':
-        from reldistill_ros.backends.onnx_backend import OnnxBackend
-
-        return OnnxBackend(bundle.path / STUDENT_ONNX, num_threads)
-    from reldistill_ros.backends.torch_backend import TorchBackend
-
-    return TorchBackend.from_bundle(bundle, num_threads)
 
 
 def _check_offered(value: str, offered: tuple[str, ...], what: str) -> None:

@@ -12,8 +12,9 @@ from argparse import Namespace
 import torch
 from torch.multiprocessing import spawn
 
-from trainer.distill import distill, open_together
+from trainer.distill import distill
 from trainer.distributed import ProcessGroup
+from trainer.resuming import open_together
 from trainer.settings import CHECKOUT
 from trainer.stop import StopRequest
 
