@@ -84,7 +84,7 @@ def _known_or_measured(
     gpu = torch.cuda.get_device_name(trial.device)
     known = Memory(user_folder(), {'gpu': gpu, **key, **installed_versions()})
     name = known.read()
-    if name in names:
+    if name is not None and name in names:
         return name
     seconds = {n: trial.measure(open_maps(n, trial.device, key['tf32'])) for n in names}
     milliseconds = {n: round(1e3 * s, 2) for n, s in seconds.items() if math.isfinite(s)}
