@@ -29,12 +29,13 @@ from benchmark.gpu_check_figures import (
     Figure,
     line_of,
     loss_figures,
+    not_done,
     onboard_figures,
     report_figures,
     training_figures,
 )
 from benchmark.gpu_check_process import ROOT, run_process
-from reldistill_ros.backends.cuda_device import has_cuda_device
+from reldistill_ros.backends.cuda_device import compute_capability, has_cuda_device
 
 NO_GPU = 'there is no CUDA device on this machine: nothing was checked'
 NO_GPU_EXIT = 3
@@ -61,11 +62,16 @@ REQUIREMENTS = {
     'onnxscript': ('onboard', 'pip install onnxscript'),
     'trimesh': ('inputs', 'pip install trimesh embreex, or --inputs FOLDER of another machine'),
     'cuda': ('onboard tensorrt', 'pip install cuda-bindings'),
-    'tensorrt': ('onboard tensorrt', 'install TensorRT of NVIDIA, or tensorrt-rtx-cu13'),
+    'tensorrt': (
+        'onboard tensorrt',
+        'pip install tensorrt (fetched from NVIDIA), or on an RTX card tensorrt-rtx-cu13',
+    ),
     'triton': ('training', 'pip install triton'),
     'spconv': ('training, as a peer', 'pip install spconv-cu126'),
     'torchsparse': ('training, as a peer', 'compile it as setup.py says'),
 }
+# of the GPUs that TensorRT for RTX 1.7 builds for
+RTX_CAPABILITIES = ('7.5', '8.0', '8.6', '8.9', '12.0', '12.1')
 
 
 @dataclass(frozen=True)
@@ -135,7 +141,7 @@ def run_part(part: Part, folder: Path, seconds_left: float) -> Outcome:
     if reason is None and not file.exists():
         reason = 'wrote nothing'
     if reason is not None:
-        return Outcome([Figure(part.name, reason)], None, seconds)
+        return Outcome([not_done(part.name, reason)], None, seconds)
     result = json.loads(file.read_text(encoding='utf-8'))
     return Outcome(part.figures(result), result, seconds)
 
@@ -148,7 +154,7 @@ def run_tests(folder: Path, limit: float) -> Outcome:
     reason = run_process([*command, f'--junitxml={file}'], limit)
     seconds = time.monotonic() - start
     if not file.exists():
-        return Outcome([Figure('tests', reason or 'no report', 'none fails')], None, seconds)
+        return Outcome([not_done('tests', reason or 'no report')], None, seconds)
     figures = report_figures(file)
     failed = [
         f'{case.get("classname")}.{case.get("name")}'
@@ -175,7 +181,7 @@ def check(inputs: Path, folder: Path) -> dict[str, Any]:
     outcomes = {}
     reason = run_process([sys.executable, '-m', 'benchmark.gpu_bundle', str(inputs)], 90)
     if reason is not None:
-        outcomes['inputs'] = Outcome([Figure('inputs', reason)], None, 0.0)
+        outcomes['inputs'] = Outcome([not_done('inputs', reason)], None, 0.0)
     tell(outcomes.get('inputs'))
     for part in parts(folder, inputs):
         outcomes[part.name] = run_part(part, folder, end - TESTS_SECONDS - time.monotonic())
@@ -196,7 +202,8 @@ def check(inputs: Path, folder: Path) -> dict[str, Any]:
 
 def missing() -> dict[str, str]:
     """Modules that are not installed: what they are for, and how to get them."""
-    alternatives = {'tensorrt': 'tensorrt_rtx'}
+    knows_this_gpu = compute_capability() in RTX_CAPABILITIES
+    alternatives = {'tensorrt': 'tensorrt_rtx'} if knows_this_gpu else {}
     return {
         module: f'needed for {use}: {fix}'
         for module, (use, fix) in REQUIREMENTS.items()

@@ -2,8 +2,8 @@
 """The labeller on the GPU, from the bytes of a cloud to labels.
 
 `python -m benchmark.gpu_onboard FOLDER --backend tensorrt --precision float16 --json OUT.json`
-takes the sweep and the bundle that `benchmark.gpu_bundle` has written. The first run leaves its
-labels in the folder, and later ones are compared with them: begin with torch in float32.
+takes the sweep and the bundle that `benchmark.gpu_bundle` has written. Torch in float32 leaves its
+labels in the folder, and the others are compared with them: begin with it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from reldistill_ros.point_cloud import read_points
 from reldistill_ros.words.words import bundle_words
 from trainer.sparse_backends import open_maps
 
-LABELS = 'labels.npy'
+REFERENCE = ('torch', 'float32')
 FLOAT32 = 7  # of sensor_msgs/PointField
 WARM_UP = 20
 NUM_THREADS = 2
@@ -71,8 +71,7 @@ def measure(folder: Path, backend: str, precision: str, num_runs: int = 200) -> 
     """
     bundle = load_bundle(folder / BUNDLE)
     points = np.load(folder / SWEEP)
-    before = free_memory()
-    start = time.perf_counter()
+    before, start = free_memory(), time.perf_counter()
     labeller = open_labeller(bundle, backend, precision)
     opened = time.perf_counter() - start
     message = cloud_of(points)
@@ -82,6 +81,9 @@ def measure(folder: Path, backend: str, precision: str, num_runs: int = 200) -> 
 
     times = [timed(decode_and_label) for _ in range(WARM_UP + num_runs)][WARM_UP:]
     p50, p99 = np.percentile(times, [50, 99])
+    is_reference = (backend, precision) == REFERENCE
+    # named after the bundle: the folder may hold the labels of another one
+    labels_file = folder / f'labels_{labeller.revision}.npy'
     return {
         'backend': backend,
         'precision': precision,
@@ -93,7 +95,8 @@ def measure(folder: Path, backend: str, precision: str, num_runs: int = 200) -> 
         'open_seconds': opened,
         'gpu_mib': (before - free_memory()) / 2**20,
         'engine_megabytes': newest_engine() if backend == 'tensorrt' else None,
-        'label_agreement': compare(folder / LABELS, decode_and_label()),
+        'is_reference': is_reference,
+        'label_agreement': compare(labels_file, decode_and_label(), is_reference),
     }
 
 
@@ -149,11 +152,15 @@ def timed(action: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def compare(file: Path, class_ids: NDArray[np.uint8]) -> float | None:
-    """Share of points with the class of the first run; None for that one, which leaves it."""
-    if file.exists():
-        return float((np.load(file) == class_ids).mean())
-    np.save(file, class_ids)
+def compare(file: Path, class_ids: NDArray[np.uint8], is_reference: bool) -> float | None:
+    """Share of points with the reference's class, None where it has not run.
+
+    The reference leaves its classes in the file.
+    """
+    if is_reference:
+        np.save(file, class_ids)
+    elif file.exists():
+        return float((np.load(file, allow_pickle=False) == class_ids).mean())
     return None
 
 

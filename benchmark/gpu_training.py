@@ -6,8 +6,9 @@ batch. Where the town cannot be cast (no trimesh), write the batch elsewhere bef
 `python -m benchmark.gpu_training --write BATCH.npz`, then `--batch BATCH.npz`.
 
 All get the same kernel maps, ours: a library's own search is not timed. A step is forward and
-backward pass in training mode from a fixed gradient of the point features, once with uploading and
-preparing the maps, as a training step does it, and once without. Useful operations are counted.
+backward pass in training mode from a fixed gradient of the point features, once with the kernel maps
+built on the GPU from uploaded coordinates and prepared, as training does it, and once along maps that
+are there. Useful operations are counted.
 """
 
 from __future__ import annotations
@@ -24,17 +25,24 @@ from torch import Tensor
 from tqdm import tqdm
 
 from benchmark.gpu_batch import NO_CUDA, NO_GPU_EXIT, Voxels, cast_batch, read_batch, timed
+from benchmark.gpu_check_figures import PEERS, WIDE
 from benchmark.sparse_workload import INPUTS, count_flops
-from reldistill_ros.backends.device_maps import build_device_maps
+from reldistill_ros.backends.device_maps import DeviceMaps, build_device_maps
 from reldistill_ros.core.errors import InputError, run_command
 from reldistill_ros.core.files import replacing, write_json
 from reldistill_ros.core.settings import StudentSettings
 from reldistill_ros.core.student import Backbone, SparseMaps
 from trainer.provenance import provenance
 from trainer.settings import BackendName, Precision
-from trainer.sparse_backends import ON_CUDA, installed_versions, obstacle, open_maps
+from trainer.sparse_backends import (
+    ON_CUDA,
+    failures,
+    installed_versions,
+    obstacle,
+    open_maps,
+    reason_of,
+)
 
-PEERS = ('spconv', 'torchsparse')
 MODES: tuple[tuple[Precision, bool], ...] = (
     ('bfloat16', False),
     ('float16', False),
@@ -69,7 +77,7 @@ def measure(voxels: Voxels, network: str = 'minkunet34', num_runs: int = 10) -> 
         'network': network,
         'sweeps': len(voxels.sizes),
         'voxels': [level.num_voxels for level in voxels.maps],
-        'device_maps_seconds': step.time_device_maps(num_runs),
+        'device_maps_seconds': median(timed(step.build_maps) for _ in range(num_runs)),
         'rows': rows,
         'left_out': left_out,
         'versions': installed_versions(),
@@ -93,8 +101,7 @@ class Step:
         self._feats = torch.from_numpy(voxels.feats).to(device)
         self._grad: Tensor | None = None
         self.flops = count_flops(network, voxels.maps)['forward_backward']
-        self.maps = voxels.maps
-        self.expected = self.forward(open_maps('torch', device)(self.maps), torch.float32)
+        self.expected = self.forward(open_maps('torch', device)(voxels.maps), torch.float32)
 
     @torch.no_grad()
     def forward(self, sparse: SparseMaps, dtype: torch.dtype) -> Tensor:
@@ -113,12 +120,11 @@ class Step:
             self._grad = torch.randn_like(features, dtype=torch.float32)
         features.backward(self._grad.to(features.dtype))
 
-    def time_device_maps(self, num_runs: int) -> float:
-        """Seconds to build the batch's kernel maps on the device from its coordinates."""
+    def build_maps(self) -> DeviceMaps:
+        """The batch's kernel maps, built on the device from its coordinates."""
         coords = torch.from_numpy(self._voxels.coords).to(self.device)
         numbers = np.repeat(np.arange(len(self._voxels.sizes)), self._voxels.sizes)
-        sweeps = torch.from_numpy(numbers).to(self.device)
-        return median(timed(lambda: build_device_maps(coords, sweeps)) for _ in range(num_runs))
+        return build_device_maps(coords, torch.from_numpy(numbers).to(self.device))
 
 
 def measure_backend(
@@ -130,18 +136,20 @@ def measure_backend(
     as_maps, dtype = open_maps(name, step.device, tf32), getattr(torch, precision)
     torch.cuda.empty_cache()
     try:
-        error, network = try_network(step, as_maps(step.maps), dtype, num_runs)
+        distance, network = try_network(step, as_maps(step.build_maps()), dtype, num_runs)
         torch.cuda.reset_peak_memory_stats()
-        whole = [timed(lambda: step.run(as_maps(step.maps), dtype)) for _ in range(num_runs)]
-    except torch.OutOfMemoryError:
-        return row | {'failed': 'out of memory'}
+        whole = [
+            timed(lambda: step.run(as_maps(step.build_maps()), dtype)) for _ in range(num_runs)
+        ]
+    except failures() as error:  # one backend's, which the others shall outlast
+        return row | {'failed': reason_of(error)}
     return row | {
         'seconds': median(whole),
         'iqr_seconds': float(np.subtract(*np.percentile(whole, [75, 25]))),
         'network_seconds': median(network),
         'useful_tflops': step.flops / median(network) / 1e12,
         'peak_mib': torch.cuda.max_memory_allocated() / 2**20,
-        'relative_error': error,
+        'relative_error': distance,
     }
 
 
@@ -159,13 +167,13 @@ def add_ratios(rows: list[Row]) -> None:
     """How many times as fast as the fastest peer that computes in as many bits each row is."""
     for row in rows:
         for key in ('seconds', 'network_seconds'):
-            wide = row['precision'] in ('float32', 'tf32')
+            wide = row['precision'] in WIDE
             peers = [
                 other[key]
                 for other in rows
                 if other['backend'] in PEERS
                 and key in other
-                and (other['precision'] in ('float32', 'tf32')) == wide
+                and (other['precision'] in WIDE) == wide
             ]
             if peers and key in row:
                 row[f'{key}_ratio_to_peer'] = min(peers) / row[key]

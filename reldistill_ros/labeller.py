@@ -94,6 +94,8 @@ class Labeller:
         backend: str = 'fused',
         num_threads: int = 2,
         precision: Precision = 'float32',
+        *,
+        engine_file: Path | None = None,
     ) -> Labeller:
         """Open a bundle in one of the engines, see `open_backend`.
 
@@ -101,7 +103,8 @@ class Labeller:
             path: its folder, or the bundle where it is open already.
             backend: name of the engine.
             num_threads: of the engine.
-            precision: of backend fused.
+            precision: of the engine.
+            engine_file: of backend tensorrt.
 
         Raises:
             InputError: the bundle or the engine cannot be had; says why.
@@ -111,7 +114,7 @@ class Labeller:
         # a student that does not see the intensity takes any scale of it
         sees_intensity = 'intensity' in manifest.inputs.features
         return cls(
-            open_backend(bundle, backend, num_threads, precision),
+            open_backend(bundle, backend, num_threads, precision, engine_file=engine_file),
             bundle.head,
             bundle_words(bundle),
             voxel=manifest.voxel,

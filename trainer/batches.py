@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
-from reldistill_ros.core.errors import InputError
 from reldistill_ros.core.kernel_maps import (
     KernelMaps,
     build_kernel_maps,
@@ -22,14 +21,14 @@ from reldistill_ros.core.kernel_maps import (
 from reldistill_ros.core.voxels import voxelise
 from trainer.augment import augment_image, augment_points
 from trainer.datasets.sample import CameraImage, Dataset, Sample
-from trainer.distributed import num_processes, own_share
+from trainer.distributed import own_share
+from trainer.draws import Draw, draw_batches
 from trainer.missing import READ_ERRORS, Unreadable
 from trainer.pairing import pair_points
 from trainer.settings import RunSettings
 from trainer.superpixels import MOST_SEGMENTS, Superpixels, segments_at
 from trainer.worker_processes import follow_the_main_process
 
-Draw = tuple[int, int]  # epoch and index of a sweep
 NO_ROWS, NO_COORDS = np.zeros(0, np.int64), np.zeros((0, 3), np.int32)
 
 
@@ -204,38 +203,6 @@ def _stack_segments(sweeps: Sequence[Batch]) -> NDArray[np.int64] | None:
     pairs = zip(sweeps, starts)
     found = [sweep.segments + start for sweep, start in pairs if sweep.segments is not None]
     return np.concatenate(found) if found else None
-
-
-def steps_per_epoch(num_sweeps: int, batch_size: int) -> int:
-    """Full batches of an epoch, at least one; the rest of the shuffled sweeps is left out."""
-    return max(num_sweeps // batch_size, 1)
-
-
-def draw_batches(settings: RunSettings, num_sweeps: int, first_step: int) -> Iterator[list[Draw]]:
-    """The draws of every step of the run from `first_step` on."""
-    per_epoch = steps_per_epoch(num_sweeps, settings.batch_size)
-    for epoch in range(first_step // per_epoch, settings.epochs):
-        order = np.random.default_rng([settings.seed, epoch]).permutation(num_sweeps)
-        for batch in range(max(first_step - epoch * per_epoch, 0), per_epoch):
-            chosen = order[batch * settings.batch_size : (batch + 1) * settings.batch_size]
-            yield [(epoch, int(index)) for index in chosen]
-
-
-def check_shares(settings: RunSettings, num_sweeps: int) -> None:
-    """Reject a batch that the processes cannot share out evenly.
-
-    Raises:
-        InputError: its sweeps do not divide, or there are fewer of them than processes.
-    """
-    num = num_processes()
-    if settings.batch_size % num or num_sweeps < num:
-        raise InputError(
-            'the batch cannot be shared out evenly among the processes',
-            where='settings: batch_size, the sweeps of all processes together',
-            expected=f'a multiple of {num}, from at least as many sweeps',
-            got=f'{settings.batch_size}, from {num_sweeps}',
-            fix='change batch_size, or start another number of processes',
-        )
 
 
 def load_batches(

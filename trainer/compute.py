@@ -1,18 +1,17 @@
 # Copyright 2026 The reldistill authors. SPDX-License-Identifier: Apache-2.0
 """Where and how a student is computed: device, backend of its convolutions, mixed precision.
 
-Losses are computed in float32 whatever the precision of the network. The student is not given to
-`torch.compile`: every convolution is a break in the graph (its sizes come from the data, its
-backward pass is ours), and what is left between two of them is norm, ReLU and sum of one level,
-recompiled or left dynamic as the number of voxels changes at every step. The losses in row blocks
-are products of cuBLAS size with one pass between them, which a compiler cannot make less. A frozen
-2D teacher of fixed image size would profit, but its features of unchanged images are better kept
-(`teacher.cache`) than computed faster.
+Losses are computed in float32 whatever the precision of the network. Nothing is given to
+`torch.compile` yet: that is an expectation, to be measured on a GPU. Every convolution of the
+student is a break in the graph (its sizes come from the data, its backward pass is ours); between
+two of them are norm, ReLU and sum of one level, of another number of voxels at every step. The
+losses in row blocks are mostly matrix products, for which we expect no gain. A frozen 2D teacher of
+fixed image size may gain, but its features of unchanged images can be kept (`teacher.cache`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 
 import numpy as np
@@ -41,14 +40,20 @@ class Compute:
     Args:
         settings: of the run.
         student: on its device.
+        note: told the name of the backend as soon as it is known.
 
     Raises:
         InputError: a backend or precision that does not work there.
     """
 
-    def __init__(self, settings: RunSettings, student: Student) -> None:
+    def __init__(
+        self,
+        settings: RunSettings,
+        student: Student,
+        note: Callable[[BackendName], None] = lambda _: None,
+    ) -> None:
         self.device = next(student.parameters()).device
-        self._settings, self._student = settings, student
+        self._settings, self._student, self._note = settings, student, note
         on_cuda = self.device.type == 'cuda'
         self._dtype = getattr(torch, settings.precision) if on_cuda else torch.float32
         scaled = self._dtype == torch.float16
@@ -83,15 +88,7 @@ class Compute:
             # chosen by the time that nothing takes would be remembered.
             return PairMaps(tables, self.device)
         if self._as_maps is None:
-            name = fastest_on_cuda(
-                self._student.backbone,
-                feats,
-                tables,
-                network=self._student.network,
-                precision=self._settings.precision,
-                tf32=self._settings.tf32,
-            )
-            self._as_maps = self._open(name)
+            self._as_maps = self._open_fastest(feats, tables)
         return self._as_maps(tables)
 
     def autocast(self) -> AbstractContextManager[object]:
@@ -110,6 +107,11 @@ class Compute:
         self.scaler.step(optimiser)
         self.scaler.update()
 
+    def resume(self, loss_scale: dict[str, float]) -> None:
+        """Go on with the loss scale of a checkpoint, if it has one: float16 on CUDA does."""
+        if loss_scale:
+            self.scaler.load_state_dict(loss_scale)
+
     @property
     def may_overflow(self) -> bool:
         """Whether gradients that are not finite are the loss scale's doing."""
@@ -117,7 +119,19 @@ class Compute:
 
     def _open(self, name: BackendName) -> AsMaps:
         self._as_maps = open_maps(name, self.device, self._settings.tf32)
+        self._note(name)
         return self._as_maps
+
+    def _open_fastest(self, feats: NDArray[np.float32], tables: KernelMaps | DeviceMaps) -> AsMaps:
+        name = fastest_on_cuda(
+            self._student.backbone,
+            feats,
+            tables,
+            network=self._student.network,
+            precision=self._settings.precision,
+            tf32=self._settings.tf32,
+        )
+        return self._open(name)
 
 
 def _check_precision(precision: Precision) -> None:

@@ -21,14 +21,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 from torch.nn.utils import clip_grad_norm_
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from reldistill_ros.core.errors import InputError, run_command
-from trainer.batches import Batch, TrainingSweeps, check_shares, load_batches, steps_per_epoch
+from trainer.batches import Batch, TrainingSweeps, load_batches
 from trainer.checkpoint import Clock, Progress, save_checkpoint
 from trainer.collapse import CollapseGuard
 from trainer.compute import Compute
 from trainer.datasets.open import tell_what_is_read
+from trainer.datasets.sample import Dataset
 from trainer.distributed import (
     ProcessGroup,
     any_process,
@@ -39,7 +41,9 @@ from trainer.distributed import (
     total,
     wait_for_all,
 )
-from trainer.gather import gather_pairs, gather_rows, gather_texts, rows_before
+from trainer.draws import check_shares, steps_per_epoch
+from trainer.fingerprint import fingerprint
+from trainer.gather import gather_pairs, gather_rows, gather_texts, own_rows, row_counts
 from trainer.losses import (
     anchor_weights,
     contrastive_loss,
@@ -52,15 +56,8 @@ from trainer.metrics_log import MetricsLog
 from trainer.missing import MissingSweeps, of_all_processes
 from trainer.optimiser import make_optimiser, set_learning_rate
 from trainer.pairing import check_projects, sweeps_to_check
-from trainer.resuming import is_finished, restore
-from trainer.run import (
-    Run,
-    create_run,
-    is_restarted,
-    open_run,
-    resume_run,
-    start_student,
-)
+from trainer.resuming import is_finished, open_together, restore
+from trainer.run import Run, start_student
 from trainer.settings import (
     ContrastiveSettings,
     LossSettings,
@@ -95,9 +92,7 @@ def distill(run: Run, resume: bool, stop: StopRequest, allow_missing: int = 0) -
     settings = run.settings
     torch.set_num_threads(settings.threads)
     device = local_device()
-    datasets = run.open_training()
-    sweeps = TrainingSweeps(datasets, settings, find_superpixels(run), tables=device.type == 'cpu')
-    check_shares(settings, len(sweeps))
+    datasets, sweeps = open_sweeps(run, with_tables=device.type == 'cpu')
     per_epoch = steps_per_epoch(len(sweeps), settings.batch_size)
     num_steps = settings.epochs * per_epoch
     if resume and is_finished(run, datasets, num_steps):
@@ -108,20 +103,18 @@ def distill(run: Run, resume: bool, stop: StopRequest, allow_missing: int = 0) -
         check_projects(missing.read(dataset, sweeps_to_check(dataset)), settings.pairing)
     encoder = run.build_encoder()  # the slow part, when all else is known to be there
     teacher = run.build_teacher(encoder)
+    parts = fingerprint(run, datasets, encoder, teacher)
     student = start_student(run, teacher.embedding_size).to(device).train()
-    compute = Compute(settings, student)
+    compute = Compute(settings, student, run.note_backend)
     network = in_parallel(student, device)
     optimiser = make_optimiser(student, settings.optimiser)
-    fingerprint = run.fingerprint(datasets, encoder, teacher)
     if resume:
-        mean, progress = restore(run.checkpoint, student, optimiser, fingerprint)
-        compute.scaler.load_state_dict(progress.loss_scale)
+        mean, progress = restore(run.checkpoint, student, optimiser, parts)
+        compute.resume(progress.loss_scale)
     else:
-        mean, progress = measure_teacher(run, teacher, sweeps, missing), Progress(fingerprint)
+        mean, progress = measure_teacher(run, teacher, sweeps, missing), Progress(parts)
     guard = CollapseGuard(math.ceil(settings.optimiser.warmup * num_steps), progress.low_steps)
-    batches = load_batches(sweeps, settings, progress.step)
-    shown = {'total': num_steps, 'initial': progress.step, 'unit': 'step', 'desc': 'distil'}
-    bar = tqdm(batches, **shown, disable=not is_first())
+    bar = progress_bar(load_batches(sweeps, settings, progress.step), num_steps, progress.step)
     clock = Clock()
     with closing(MetricsLog(run.folder, progress.step)) as log:
         for step, batch in enumerate(bar, progress.step):
@@ -143,8 +136,7 @@ def distill(run: Run, resume: bool, stop: StopRequest, allow_missing: int = 0) -
                 guard.check(embeddings.detach(), target, step)
                 progress.low_steps, progress.skipped_in_a_row = guard.low_steps, 0
                 curves = {name: value.item() for name, value in {'loss': loss, **terms}.items()}
-                counts = {'pairs': pairs, 'skipped': progress.skipped}
-                log.write(step, {**curves, 'lr': lr, **counts})
+                log.write(step, {**curves, 'lr': lr, 'pairs': pairs, 'skipped': progress.skipped})
                 bar.set_postfix(loss=f'{curves["loss"]:.3f}', epoch=step // per_epoch)
             progress.step = step + 1
             # asked once: it may come true between save and raise
@@ -155,10 +147,33 @@ def distill(run: Run, resume: bool, stop: StopRequest, allow_missing: int = 0) -
             if stopping:
                 wait_for_all()  # torchrun ends the writer as soon as another process has ended
                 raise StoppedError(progress.step, num_steps)
+    tell_left_out(progress, missing, num_steps)
+
+
+def progress_bar(batches: DataLoader[Batch], num_steps: int, first_step: int) -> tqdm[Batch]:
+    """The batches, of which the first process shows how many are done."""
+    shown = {'total': num_steps, 'initial': first_step, 'unit': 'step', 'desc': 'distil'}
+    return tqdm(batches, **shown, disable=not is_first())
+
+
+def tell_left_out(progress: Progress, missing: MissingSweeps, num_steps: int) -> None:
+    """Say what a finished run has not learnt from."""
     if progress.skipped:
         tell(f'{progress.skipped} of {num_steps} batches had no pairs and were left out')
     if missing.reasons:
         tell(f'{len(missing.reasons)} sweeps could not be read and were left out')
+
+
+def open_sweeps(run: Run, with_tables: bool) -> tuple[list[Dataset], TrainingSweeps]:
+    """The drives to distil on, and their sweeps; a GPU needs no tables of neighbours.
+
+    Raises:
+        InputError: a drive cannot be read, or the batch cannot be shared out.
+    """
+    datasets = run.open_training()
+    sweeps = TrainingSweeps(datasets, run.settings, find_superpixels(run), tables=with_tables)
+    check_shares(run.settings, len(sweeps))
+    return datasets, sweeps
 
 
 def find_superpixels(run: Run) -> Superpixels | None:
@@ -177,10 +192,11 @@ def draw_pairs(candidates: Supervision, settings: RunSettings, step: int) -> Sup
     if isinstance(settings.loss, SuperpixelLossSettings):
         return candidates
     rng = np.random.default_rng([settings.seed, step])
-    everyone = gather_rows(candidates.features)
+    sizes = row_counts(len(candidates.rows))
+    everyone = gather_rows(candidates.features, sizes)
+    own = own_rows(sizes)
     drawn = draw_balanced(everyone, settings.pairs, settings.pair_balance, rng)
-    drawn = drawn - rows_before(len(candidates.rows))
-    drawn = drawn[(drawn >= 0) & (drawn < len(candidates.rows))]
+    drawn = drawn[(drawn >= own.start) & (drawn < own.stop)] - own.start
     return Supervision(candidates.features[drawn], candidates.rows[drawn], None)
 
 
@@ -253,19 +269,8 @@ def check_finite(loss: Tensor, gradient_norm: Tensor, step: int, batch: Batch) -
         )
 
 
-def open_together(arguments: argparse.Namespace) -> tuple[Run, bool]:
-    """The run, and whether it goes on from its checkpoint; the first process makes the folder."""
-    again = any_process(arguments.resume or is_restarted(arguments.out))
-    paths = (arguments.settings, arguments.out, arguments.data)
-    run = None
-    if is_first():
-        run = resume_run(*paths) if again else create_run(*paths)
-    wait_for_all()
-    return run or open_run(arguments.out, arguments.data), again
-
-
-def main() -> None:
-    """Command line."""
+def parse_arguments() -> argparse.Namespace:
+    """What the command line says."""
     parser = argparse.ArgumentParser(prog='python -m trainer.distill', description=__doc__)
     parser.add_argument('settings', type=Path, help='YAML file of the run, see config/runs/')
     parser.add_argument('--out', type=Path, required=True, help='run folder to write')
@@ -289,7 +294,12 @@ def main() -> None:
         help='leave out up to N sweeps that cannot be read, and list them in missing.json; '
         'by default the first one ends the run',
     )
-    arguments = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Command line."""
+    arguments = parse_arguments()
     code = 0
     with ProcessGroup(), stop_on_signal() as stop:
         if is_first():

@@ -22,13 +22,7 @@ from tqdm import tqdm
 
 from reldistill_ros.core.errors import run_command
 from reldistill_ros.core.files import write_json
-from reldistill_ros.core.metrics import (
-    accuracy,
-    confusion_matrix,
-    finite_or_none,
-    iou,
-    mean_iou,
-)
+from reldistill_ros.core.metrics import confusion_matrix, finite_or_none, mean_iou
 from reldistill_ros.core.prompts import center
 from reldistill_ros.core.unknown import never_unknown
 from reldistill_ros.core.vocabulary import IGNORE_INDEX, Vocabulary
@@ -38,10 +32,18 @@ from reldistill_ros.words.words import Words
 from trainer.compute import fastest_backend
 from trainer.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from trainer.datasets.sample import Dataset, Sample
-from trainer.distributed import ProcessGroup, is_first, own_share, sum_everywhere, tell
+from trainer.distributed import (
+    ProcessGroup,
+    is_first,
+    local_device,
+    own_share,
+    sum_everywhere,
+    tell,
+)
 from trainer.pairing import pair_points
 from trainer.pictures import save_birds_eye, save_confusion, save_overlay
 from trainer.run import Run, TrainedRun, load_trained, open_run
+from trainer.scores import summarise
 from trainer.splits import true_classes
 from trainer.teachers.teacher import Teacher
 
@@ -75,7 +77,7 @@ def make_labeller(trained: TrainedRun) -> Labeller:
     vocabulary = trained.run.vocabulary
     return Labeller(
         fastest_backend(trained.student),
-        ProjectionHead(head.weight.detach().numpy(), head.bias.detach().numpy()),
+        ProjectionHead(head.weight.detach().cpu().numpy(), head.bias.detach().cpu().numpy()),
         Words(vocabulary, trained.prompts, never_unknown(vocabulary), revision='trained'),
         voxel=settings.voxel,
         inputs=settings.inputs,
@@ -192,38 +194,6 @@ def evaluate_corrupted(
     return {name: {str(s): scores[name, s] for s in SEVERITIES} for name in CORRUPTIONS}
 
 
-def summarise(totals: dict[str, NDArray[np.int64]], vocabulary: Vocabulary) -> dict[str, Any]:
-    """Scores of student and teacher, None where no point counts.
-
-    Classes without a true point have no IoU.
-    """
-    zero_shot, teacher = totals['zero_shot'], totals['teacher_visible']
-    student = totals['student_visible']
-    return {
-        'zero_shot': {
-            'miou': finite_or_none(mean_iou(zero_shot)),
-            'accuracy': finite_or_none(accuracy(zero_shot)),
-            'iou': _iou_by_class(zero_shot, vocabulary),
-            'classes': len(_iou_by_class(zero_shot, vocabulary)),
-            'points': int(zero_shot.sum()),
-        },
-        'teacher': {
-            'miou_visible': finite_or_none(mean_iou(teacher)),
-            'accuracy_visible': finite_or_none(accuracy(teacher)),
-            'iou': _iou_by_class(teacher, vocabulary),
-            'student_miou_visible': finite_or_none(mean_iou(student)),
-            'student_accuracy_visible': finite_or_none(accuracy(student)),
-            'student_iou': _iou_by_class(student, vocabulary),
-            'points': int(teacher.sum()),
-        },
-    }
-
-
-def _iou_by_class(confusion: NDArray[np.int64], vocabulary: Vocabulary) -> dict[str, float]:
-    scores = zip(vocabulary.class_names, iou(confusion).tolist())
-    return {name: score for name, score in scores if not np.isnan(score)}
-
-
 def _pictured(num: int) -> list[int]:
     """Evenly spread sweeps to look at."""
     chosen = np.linspace(0, num - 1, NUM_PICTURES + 2).astype(int)[1:-1]
@@ -255,6 +225,7 @@ def main() -> None:
     out = arguments.out or run.folder / EVALUATION
     with ProcessGroup(SLOWEST):
         trained = load_trained(run)
+        trained.student.to(local_device())
         metrics = evaluate(trained, run.open_evaluation(), out, arguments.corruptions)
         tell(json.dumps(metrics, indent=2))
 

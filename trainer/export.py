@@ -42,11 +42,12 @@ from trainer.export_parts import (
 )
 from trainer.export_table import INT8, export_table
 from trainer.export_tensorrt import check_can_build, export_tensorrt
+from trainer.fingerprint import data_hash
 from trainer.half_graph import write_half_graph
 from trainer.int8_graph import calibration_feeds, write_int8_graph
 from trainer.onnx_graph import write_onnx
 from trainer.provenance import git_commit
-from trainer.run import VOCABULARY, Run, TrainedRun, data_hash, load_trained, open_run
+from trainer.run import VOCABULARY, Run, TrainedRun, load_trained, open_run
 from trainer.sweep_sizes import measure_sweep_sizes
 
 PARITY_TOLERANCE = 1e-4

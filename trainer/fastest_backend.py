@@ -9,6 +9,7 @@ import math
 import os
 import sys
 import time
+from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
 from statistics import median
@@ -21,9 +22,20 @@ from numpy.typing import NDArray
 from torch import nn
 
 from reldistill_ros.backends.device_maps import DeviceMaps
+from reldistill_ros.core.errors import InputError
 from reldistill_ros.core.kernel_maps import KernelMaps
+from trainer.distributed import is_first, total
 from trainer.settings import BackendName, Precision
-from trainer.sparse_backends import ON_CUDA, AsMaps, installed_versions, obstacle, open_maps
+from trainer.sparse_backends import (
+    ON_CUDA,
+    AsMaps,
+    check_backend,
+    failures,
+    installed_versions,
+    obstacle,
+    open_maps,
+    reason_of,
+)
 
 WARM_UP, REPEATS = 3, 5  # the first passes compile and tune
 
@@ -39,6 +51,8 @@ def fastest_on_cuda(
 ) -> BackendName:
     """The fastest of the backends that work here, from memory or measured on a first batch.
 
+    Of several processes the first measures, and all take what it has found.
+
     Args:
         backbone: of the student on its CUDA device; its state is left as it is.
         feats: (V, F) input features of the batch.
@@ -46,25 +60,44 @@ def fastest_on_cuda(
         network: what the backbone is called.
         precision: of its convolutions.
         tf32: whether float32 may be rounded to TF32.
+
+    Raises:
+        InputError: every backend failed, or the first process's does not work in this one.
     """
     device = next(backbone.parameters()).device
-    names = [name for name in ON_CUDA if obstacle(name, device, precision) is None]
+    number = 0
+    if is_first():
+        key = {'network': network, 'precision': precision, 'tf32': tf32}
+        names = [name for name in ON_CUDA if obstacle(name, device, precision) is None]
+        trial = Trial(backbone, feats, maps, getattr(torch, precision))
+        number = ON_CUDA.index(_known_or_measured(names, trial, key))
+    name = ON_CUDA[total(number)]
+    check_backend(name, device, precision)
+    return name
+
+
+def _known_or_measured(
+    names: Sequence[BackendName], trial: Trial, key: dict[str, Any]
+) -> BackendName:
     if len(names) == 1:
         return names[0]
-    gpu = torch.cuda.get_device_name(device)
-    key = {'gpu': gpu, 'network': network, 'precision': precision, 'tf32': tf32}
-    known = Memory(user_folder(), key | installed_versions())
+    gpu = torch.cuda.get_device_name(trial.device)
+    known = Memory(user_folder(), {'gpu': gpu, **key, **installed_versions()})
     name = known.read()
-    if name in names:
+    if name is not None and name in names:
         return name
-    trial = Trial(backbone, feats, maps, getattr(torch, precision))
-    seconds = {name: trial.measure(open_maps(name, device, tf32)) for name in names}
-    fastest = min(names, key=lambda name: seconds[name])
+    seconds = {n: trial.measure(open_maps(n, trial.device, key['tf32'])) for n in names}
     milliseconds = {n: round(1e3 * s, 2) for n, s in seconds.items() if math.isfinite(s)}
+    if not milliseconds:
+        raise InputError(
+            'every backend failed on the first batch; the reasons stand above',
+            expected=f'one of {", ".join(names)} to train the network',
+            fix='if the memory does not do, lower batch_size; or name one: backend: torch',
+        )
+    fastest = min(milliseconds, key=lambda name: seconds[name])
     told = ', '.join(f'{name} {value} ms' for name, value in milliseconds.items())
     print(f'reldistill: backend {fastest}, the fastest of {told}', file=sys.stderr, flush=True)
-    if milliseconds:
-        known.write(fastest, milliseconds)
+    known.write(fastest, milliseconds)
     return fastest
 
 
@@ -129,17 +162,16 @@ class Trial:
     ) -> None:
         # batch norm in training would wait for the other processes of a run
         self._backbone = deepcopy(backbone).eval()
-        self._device = next(backbone.parameters()).device
-        self._feats, self._maps = torch.from_numpy(feats).to(self._device), maps
+        self.device = next(backbone.parameters()).device
+        self._feats, self._maps = torch.from_numpy(feats).to(self.device), maps
         self._dtype = dtype
 
     def measure(self, as_maps: AsMaps) -> float:
         """Median of seconds; infinite where it fails, for instance for want of memory."""
         try:
             times = [self._pass(as_maps) for _ in range(WARM_UP + REPEATS)]
-        except RuntimeError as error:  # torch's, and those of compiled libraries
-            reason = str(error).strip().partition('\n')[0]
-            print(f'reldistill: a backend is left out: {reason}', file=sys.stderr)
+        except failures() as error:
+            print(f'reldistill: a backend is left out: {reason_of(error)}', file=sys.stderr)
             torch.cuda.empty_cache()
             return float('inf')
         return median(times[WARM_UP:])
@@ -149,12 +181,12 @@ class Trial:
         start = time.perf_counter()
         self._backbone.zero_grad(set_to_none=True)
         half = self._dtype != torch.float32
-        with torch.autocast(self._device.type, self._dtype, enabled=half):
+        with torch.autocast(self.device.type, self._dtype, enabled=half):
             features = self._backbone(self._feats, as_maps(self._maps))
         features.float().mean().backward()
         self._wait()
         return time.perf_counter() - start
 
     def _wait(self) -> None:
-        if self._device.type == 'cuda':
-            torch.cuda.synchronize(self._device)
+        if self.device.type == 'cuda':
+            torch.cuda.synchronize(self.device)

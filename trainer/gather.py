@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -27,15 +29,21 @@ def gather_pairs(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
     """
     if not is_distributed():
         return student, teacher
-    gathered: Tensor = _GatherRows.apply(student)  # type: ignore[no-untyped-call]
-    return gathered, gather_rows(teacher)
+    sizes = row_counts(len(student))
+    gathered: Tensor = _GatherRows.apply(student, sizes)  # type: ignore[no-untyped-call]
+    return gathered, gather_rows(teacher, sizes)
 
 
-def gather_rows(rows: Tensor) -> Tensor:
-    """Rows (P, ...) of all processes, in the order of their ranks, without gradient."""
+def gather_rows(rows: Tensor, sizes: Sequence[int] | None = None) -> Tensor:
+    """Rows (P, ...) of all processes, in the order of their ranks, without gradient.
+
+    Args:
+        rows: of this process; P may differ between processes.
+        sizes: P of each, where it has been asked already.
+    """
     if not is_distributed():
         return rows
-    sizes = _sizes(len(rows))
+    sizes = row_counts(len(rows)) if sizes is None else sizes
     padded = rows.new_zeros(max(sizes), *rows.shape[1:])  # an exchange wants equal sizes
     padded[: len(rows)] = rows
     received = [torch.empty_like(padded) for _ in sizes]
@@ -43,9 +51,20 @@ def gather_rows(rows: Tensor) -> Tensor:
     return torch.cat([part[:size] for part, size in zip(received, sizes)])
 
 
-def rows_before(num_rows: int) -> int:
-    """How many of the gathered rows come before those of this process, which has `num_rows`."""
-    return sum(_sizes(num_rows)[: rank()]) if is_distributed() else 0
+def row_counts(num_rows: int) -> list[int]:
+    """How many rows each process has, of which this one has `num_rows`."""
+    if not is_distributed():
+        return [num_rows]
+    own = torch.tensor([num_rows])  # on the CPU, so that no GPU is waited for
+    received = [torch.empty_like(own) for _ in range(dist.get_world_size())]
+    dist.all_gather(received, own)
+    return [int(size) for size in received]
+
+
+def own_rows(sizes: Sequence[int]) -> slice:
+    """Where those of this process are among the gathered rows."""
+    start = sum(sizes[: rank()])
+    return slice(start, start + sizes[rank()])
 
 
 def gather_texts(text: str) -> list[str]:
@@ -68,22 +87,12 @@ class _GatherRows(Function):
     """`torch.distributed.nn.functional.all_gather` is deprecated and wants equal sizes."""
 
     @staticmethod
-    def forward(ctx: FunctionCtx, rows: Tensor) -> Tensor:
-        ctx.num_rows = len(rows)  # type: ignore[attr-defined]
-        ctx.start = rows_before(len(rows))  # type: ignore[attr-defined]
-        return gather_rows(rows)
+    def forward(ctx: FunctionCtx, rows: Tensor, sizes: Sequence[int]) -> Tensor:
+        ctx.own = own_rows(sizes)  # type: ignore[attr-defined]
+        return gather_rows(rows, sizes)
 
     @staticmethod
-    def backward(ctx: FunctionCtx, grad_output: Tensor) -> Tensor:
+    def backward(ctx: FunctionCtx, grad_output: Tensor) -> tuple[Tensor, None]:
         total = grad_output.clone(memory_format=torch.contiguous_format)
         dist.all_reduce(total)
-        start, num_rows = ctx.start, ctx.num_rows  # type: ignore[attr-defined]
-        return total[start : start + num_rows]
-
-
-def _sizes(num_rows: int) -> list[int]:
-    """How many rows each process has."""
-    own = torch.tensor([num_rows])  # on the CPU, so that no GPU is waited for
-    received = [torch.empty_like(own) for _ in range(dist.get_world_size())]
-    dist.all_gather(received, own)
-    return [int(size) for size in received]
+        return total[ctx.own], None  # type: ignore[attr-defined]

@@ -16,8 +16,8 @@ from reldistill_ros.core.kernel_maps import KernelMaps, build_kernel_maps, conca
 from reldistill_ros.core.vocabulary import IGNORE_INDEX, Vocabulary
 from reldistill_ros.core.voxels import voxelise
 from trainer.augment import augment_points
-from trainer.batches import Draw, draw_batches, steps_per_epoch
 from trainer.datasets.sample import Dataset, Sample
+from trainer.draws import Draw, draw_batches, steps_per_epoch
 from trainer.settings import RunSettings
 from trainer.splits import Split, check_sweeps, keep_sectors, true_classes
 

@@ -3,11 +3,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +12,6 @@ import torch
 import yaml
 from numpy.typing import NDArray
 
-from reldistill_ros.core.bundle import sha256_of
 from reldistill_ros.core.errors import InputError
 from reldistill_ros.core.files import replacing, write_json
 from reldistill_ros.core.prompts import center, prompt_embeddings
@@ -25,7 +21,8 @@ from reldistill_ros.core.vocabulary import Vocabulary
 from trainer.checkpoint import CHECKPOINT, load_backbone, load_student, read_embedding_size
 from trainer.datasets.open import open_dataset
 from trainer.datasets.sample import Dataset
-from trainer.provenance import provenance, torchrun_job
+from trainer.distributed import is_first
+from trainer.provenance import provenance
 from trainer.settings import RunSettings
 from trainer.teachers.build import build_teacher, build_text_encoder, find_vocabulary
 from trainer.teachers.settings import TeacherSettings, VocabularyTeacherSettings
@@ -67,26 +64,6 @@ class Run:
         path = self.data_root / self.settings.init
         return path / CHECKPOINT if path.is_dir() else path
 
-    def fingerprint(
-        self, datasets: Sequence[Dataset], encoder: TextEncoder | None, teacher: Teacher
-    ) -> dict[str, str]:
-        """What decides the result, by part."""
-        names = {'text encoder': encoder.name if encoder else 'none', 'teacher': teacher.name}
-        return self.data_fingerprint(datasets) | names
-
-    def data_fingerprint(self, datasets: Sequence[Dataset]) -> dict[str, str]:
-        """The parts that are known without loading any weights."""
-        settings = self.settings.model_dump_json(exclude=MAY_CHANGE)
-        parts = {
-            'settings': hashlib.sha256(settings.encode()).hexdigest(),
-            'training sweeps': data_hash(datasets),
-        }
-        if self.initial_weights is not None:
-            parts['initial weights'] = sha256_of(self.initial_weights)
-        if (self.folder / TEACHER_VOCABULARY).is_file():
-            parts['vocabulary of the teacher'] = sha256_of(self.folder / TEACHER_VOCABULARY)
-        return parts
-
     def build_encoder(self) -> TextEncoder | None:
         """Build the text encoder; None where the teacher knows no words."""
         text = self.settings.text
@@ -114,6 +91,13 @@ class Run:
         if not self.settings.evaluate:
             raise InputError('the run names no drive to evaluate on', where='settings: evaluate')
         return [open_dataset(entry, self.data_root) for entry in self.settings.evaluate]
+
+    def note_backend(self, name: str) -> None:
+        """Write what computes the student's convolutions into the run's provenance."""
+        if is_first():
+            path = self.folder / PROVENANCE
+            recorded = json.loads(path.read_text(encoding='utf-8'))
+            write_json(path, {**recorded, 'backend': name})
 
     def new_student(self, embedding_size: int) -> Student:
         """A student with the run's seed."""
@@ -158,7 +142,7 @@ def create_run(settings_file: Path, folder: Path, data_root: Path | None = None)
     for name, path in vocabularies.items():
         (folder / name).write_bytes(path.read_bytes())
     write_json(folder / PROVENANCE, {'data_root': str(data_root.resolve()), **provenance()})
-    _write_settings(folder, settings)
+    write_settings(folder, settings)
     return open_run(folder, data_root)
 
 
@@ -182,66 +166,6 @@ def open_run(folder: Path, data_root: Path | None = None) -> Run:
     vocabulary = load_settings(folder / VOCABULARY, Vocabulary)
     recorded = json.loads((folder / PROVENANCE).read_text(encoding='utf-8'))
     return Run(folder, settings, vocabulary, data_root or Path(recorded['data_root']))
-
-
-def resume_run(settings_file: Path, folder: Path, data_root: Path | None = None) -> Run:
-    """Open a run folder to continue it with the settings that it was started with.
-
-    Those that do not decide what is learnt (`MAY_CHANGE`) are taken from the file.
-
-    Args:
-        settings_file: YAML.
-        folder: of the run.
-        data_root: where the drives are now; where they were if None.
-
-    Raises:
-        InputError: the folder holds no run, or the settings differ from the run's.
-    """
-    run = open_run(folder, data_root)
-    settings = load_settings(settings_file, RunSettings)
-    given, kept = (s.model_dump(mode='json', exclude=MAY_CHANGE) for s in (settings, run.settings))
-    differing = differing_keys(given, kept)
-    if differing:
-        raise InputError(
-            'the settings differ from those of the run to continue',
-            where=settings_file,
-            expected=f'the same as in {folder / SETTINGS}',
-            got=f'other values of {", ".join(differing)}',
-            fix='undo the change, or start anew with another --out',
-        )
-    _write_settings(folder, settings)
-    return replace(run, settings=settings)
-
-
-def is_restarted(folder: Path) -> bool:
-    """Whether torchrun has started this process anew, and the run can go on from a checkpoint.
-
-    It counts the restarts after a failure; when a machine has come or gone, only the job is still
-    the same.
-    """
-    if not (folder / CHECKPOINT).is_file():
-        return False
-    if int(os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')):
-        return True
-    recorded = json.loads((folder / PROVENANCE).read_text(encoding='utf-8'))
-    return torchrun_job() is not None and recorded.get('torchrun_job') == torchrun_job()
-
-
-def differing_keys(one: object, other: object, prefix: str = '') -> list[str]:
-    """Dotted names of what differs between two trees of settings."""
-    if not (isinstance(one, dict) and isinstance(other, dict)):
-        return [] if one == other else [prefix]
-    found = (
-        differing_keys(one.get(key), other.get(key), f'{prefix}.{key}'.lstrip('.'))
-        for key in dict.fromkeys([*one, *other])
-    )
-    return [name for names in found for name in names]
-
-
-def data_hash(datasets: Sequence[Dataset]) -> str:
-    """sha256 over the ids of all sweeps."""
-    ids = [[dataset.name, *dataset.sample_ids] for dataset in datasets]
-    return hashlib.sha256(json.dumps(ids).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -315,7 +239,8 @@ def _find_vocabularies(settings: RunSettings, data_root: Path) -> dict[str, Path
     return found
 
 
-def _write_settings(folder: Path, settings: RunSettings) -> None:
+def write_settings(folder: Path, settings: RunSettings) -> None:
+    """Write the settings of a run into its folder."""
     values = settings.model_dump(mode='json')
     with replacing(folder / SETTINGS) as partial:
         partial.write_text(yaml.safe_dump(values, sort_keys=False), encoding='utf-8')

@@ -107,6 +107,23 @@ def check_backend(name: BackendName, device: torch.device, precision: Precision)
         )
 
 
+def failures() -> tuple[type[Exception], ...]:
+    """What a backend raises that is installed and cannot compute here.
+
+    Torch and compiled libraries raise RuntimeError, spconv AssertionError too; what Triton raises,
+    for instance where a kernel needs more shared memory than there is, is none of these.
+    """
+    found: tuple[type[Exception], ...] = (RuntimeError, AssertionError)
+    if find_spec('triton') is not None:
+        found = (*found, importlib.import_module('triton.errors').TritonError)
+    return found
+
+
+def reason_of(error: Exception) -> str:
+    """The first line of what it says, or else its kind."""
+    return str(error).strip().partition('\n')[0] or type(error).__name__
+
+
 def installed_versions() -> dict[str, str | None]:
     """What decides which backend is fastest, besides the GPU."""
     found: dict[str, str | None] = {'torch': torch.__version__, 'cuda': torch.version.cuda}

@@ -18,7 +18,7 @@ from reldistill_ros.core.prompts import center
 from trainer.batches import Batch, TrainingSweeps
 from trainer.blockwise import count_votes
 from trainer.distributed import is_first, own_share, sum_everywhere, tell, total
-from trainer.gather import gather_rows, gather_texts, rows_before
+from trainer.gather import gather_rows, gather_texts, own_rows, row_counts
 from trainer.losses import SAME_KIND
 from trainer.missing import MissingSweeps, Unreadable, of_all_processes
 from trainer.run import Run
@@ -157,7 +157,8 @@ def look_at(
 def some_rows(own: Tensor, num: int, wanted: int = 2048) -> Tensor:
     """Evenly spread rows of all processes, about `wanted` of `num`, of which `own` are here."""
     stride = max(num // wanted, 1)
-    return gather_rows(own[-rows_before(len(own)) % stride :: stride])
+    start = own_rows(row_counts(len(own))).start
+    return gather_rows(own[-start % stride :: stride])
 
 
 def relation_spread(rows: NDArray[np.float32]) -> dict[str, float]:

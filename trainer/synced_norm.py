@@ -117,6 +117,8 @@ def _fixed_gradients(
     """Gradients of x, weight and bias as if mean and var were constants."""
     if not len(x):
         return grad, torch.zeros_like(weight), torch.zeros_like(weight)
+    # on CUDA this asks for the saved statistics, too, though they are not those of a batch
+    saved = (mean, (var + eps).rsqrt())
     return torch.ops.aten.native_batch_norm_backward(  # type: ignore[no-any-return]
-        grad.contiguous(), x, weight, mean, var, None, None, False, eps, [True, True, True]
+        grad.contiguous(), x, weight, mean, var, *saved, False, eps, [True, True, True]
     )

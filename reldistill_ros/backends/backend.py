@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal, Protocol, get_args
 
 import numpy as np
@@ -32,7 +33,12 @@ class Backend(Protocol):
 
 
 def open_backend(
-    bundle: Bundle, name: str, num_threads: int, precision: Precision = 'float32'
+    bundle: Bundle,
+    name: str,
+    num_threads: int,
+    precision: Precision = 'float32',
+    *,
+    engine_file: Path | None = None,
 ) -> Backend:
     """Load the student of a bundle into an engine.
 
@@ -43,25 +49,17 @@ def open_backend(
             `torch` is the reference.
         num_threads: of one inference on the CPU.
         precision: of the engine's weights and features, see `PRECISIONS`.
+        engine_file: of `tensorrt`, see `TensorrtBackend.from_bundle`.
 
     Raises:
-        InputError: unknown engine, a precision that the engine or the machine does not have, or
-            its package is not installed.
+        InputError: unknown engine, a precision that the engine or the machine does not have, a
+            file for an engine that has none, or its package is not installed.
     """
-    _check_offered(name, get_args(BackendName), 'backend')
-    _check_offered(precision, get_args(Precision), 'precision')
-    if precision not in PRECISIONS[name]:
-        able = [other for other, precisions in PRECISIONS.items() if precision in precisions]
-        raise InputError(
-            f'the backend {name} does not compute in {precision}',
-            expected=' or '.join(PRECISIONS[name]),
-            got=precision,
-            fix=f'use backend {" or ".join(able)}',
-        )
+    _check_request(name, precision, engine_file)
     if name == 'tensorrt':
         from reldistill_ros.backends.tensorrt_backend import TensorrtBackend
 
-        return TensorrtBackend.from_bundle(bundle, precision)
+        return TensorrtBackend.from_bundle(bundle, precision, engine_file)
     if name == 'fused':
         from reldistill_ros.backends.fused_backend import FusedBackend
 
@@ -73,6 +71,25 @@ def open_backend(
     from reldistill_ros.backends.torch_backend import TorchBackend
 
     return TorchBackend.from_bundle(bundle, num_threads)
+
+
+def _check_request(name: str, precision: str, engine_file: Path | None) -> None:
+    _check_offered(name, get_args(BackendName), 'backend')
+    _check_offered(precision, get_args(Precision), 'precision')
+    if precision not in PRECISIONS[name]:
+        able = [other for other, precisions in PRECISIONS.items() if precision in precisions]
+        raise InputError(
+            f'the backend {name} does not compute in {precision}',
+            expected=' or '.join(PRECISIONS[name]),
+            got=precision,
+            fix=f'use backend {" or ".join(able)}',
+        )
+    if engine_file is not None and name != 'tensorrt':
+        raise InputError(
+            f'the backend {name} takes no engine from a file',
+            where=engine_file,
+            fix='use backend tensorrt, or leave the file out',
+        )
 
 
 def _check_offered(value: str, offered: tuple[str, ...], what: str) -> None:

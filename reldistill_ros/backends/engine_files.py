@@ -164,8 +164,8 @@ def read_blob(path: Path) -> bytes | None:
 class EngineCache:
     """Engines in a folder that only the user can write to.
 
-    A file that is not whole, or whose key is another than its name says, counts as absent. When
-    there are more than `MOST_KEPT`, those go that were written first.
+    A file that is not whole counts as absent. When there are more than `MOST_KEPT`, those go that
+    were written first.
 
     Args:
         folder: made if absent.
@@ -179,16 +179,20 @@ class EngineCache:
         self.folder = folder
 
     def get(self, key: EngineKey) -> bytes | None:
-        """The engine with exactly this key, or None."""
-        path = self._path(key)
-        if not path.exists():
-            return None
-        try:
-            file = read_engine(path)
-        except InputError as error:
-            print(f'reldistill: built anew, as {error}', file=sys.stderr)
-            return None
-        return file.engine if file.key == key else None
+        """The engine with exactly this key, or else one that serves as well, or None.
+
+        The latter was built ahead of time, for any GPU of its compute capabilities.
+        """
+        own = self._path(key)
+        for path in sorted(self.folder.glob('*.engine'), key=lambda path: path != own):
+            try:
+                file = read_engine(path)
+            except InputError as error:
+                print(f'reldistill: an engine is left aside: {error}', file=sys.stderr)
+                continue
+            if not file.key.differences(key):
+                return file.engine
+        return None
 
     def put(self, key: EngineKey, engine: bytes) -> Path:
         """Keep an engine; returns its file."""

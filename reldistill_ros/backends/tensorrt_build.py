@@ -131,7 +131,8 @@ def _prepare_rtx(library: Library, config: Any, key: EngineKey) -> None:
             f'TensorRT for RTX {library.version} does not know this GPU',
             expected=', '.join(known.__members__),
             got=', '.join(missing),
-            fix='install TensorRT itself',
+            fix='install TensorRT itself, which comes first where both are: pip install tensorrt '
+            '(fetched from NVIDIA)',
         )
     config.num_compute_capabilities = len(names)
     for index, name in enumerate(names):

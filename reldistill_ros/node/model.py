@@ -186,6 +186,7 @@ class BundleSource:
             backend=settings.backend,
             num_threads=settings.num_threads,
             precision=settings.precision,
+            engine_file=Path(settings.engine_file) if settings.engine_file else None,
         )
         return labeller  # type: ignore[no-any-return]
 

@@ -58,6 +58,11 @@ class NodeSettings(Settings):
         'where the CPU has it; the manifest of the bundle tells how many labels they change. With '
         'backend auto, an engine that lacks it computes in float32.',
     )
+    engine_file: str = Field(
+        default='',
+        description='Engine of backend tensorrt that tensorrt_build --out wrote; one that was '
+        'built for something else is refused. Empty: that of the cache, built where it is absent.',
+    )
     num_threads: int = Field(
         default=2, ge=1, le=256, description='Threads of the backend on the CPU.'
     )
@@ -223,6 +228,8 @@ def in_engine(settings: NodeSettings, engine: str) -> NodeSettings:
     changes: dict[str, str] = {'backend': engine}
     if settings.backend == AUTO and settings.precision not in PRECISIONS[engine]:
         changes['precision'] = 'float32'
+    if settings.backend == AUTO and engine != 'tensorrt':
+        changes['engine_file'] = ''
     return settings.model_copy(update=changes)
 
 

@@ -76,6 +76,24 @@ def test_a_given_engine_for_something_else_is_refused_with_the_command(tmp_path,
     assert lines['to do'] == 'build it anew: python -m build me'
 
 
+def test_an_engine_built_ahead_of_time_is_found_by_each_gpu_that_it_serves(cache):
+    ahead = KEY.model_copy(update={'gpu': '', 'compute_capabilities': ('8.6', '8.9')})
+    cache.put(ahead, ENGINE)
+    ada = KEY.model_copy(update={'gpu': 'RTX 4090', 'compute_capabilities': ('8.9',)})
+    assert cache.get(ada) == ENGINE
+    assert cache.get(KEY) is None
+    cache.put(ada, b'its own')
+    assert cache.get(ada) == b'its own'
+    assert cache.get(ahead) == ENGINE
+
+
+def test_a_broken_engine_does_not_hide_another_one_that_serves(cache, capsys):
+    cache.put(KEY.model_copy(update={'gpu': ''}), ENGINE)
+    cache.put(KEY, b'its own').write_bytes(b'broken')
+    assert cache.get(KEY) == ENGINE
+    assert 'left aside' in capsys.readouterr().err
+
+
 def test_an_engine_for_several_gpus_serves_each_of_them_and_no_other(tmp_path):
     several = KEY.model_copy(update={'gpu': '', 'compute_capabilities': ('8.6', '8.9')})
     write_engine(tmp_path / 'a.engine', several, ENGINE)
@@ -94,7 +112,7 @@ def test_a_changed_byte_anywhere_is_noticed(cache, position, capsys):
     with pytest.raises(InputError):
         read_fitting_engine(path, KEY, '')
     assert cache.get(KEY) is None
-    assert 'built anew' in capsys.readouterr().err
+    assert 'left aside' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize('size', [0, 10, 100, 5000])

@@ -59,6 +59,14 @@ def test_an_engine_that_is_asked_for_keeps_the_precision_that_is_asked_for():
     assert in_engine(settings, 'fused') == settings
 
 
+def test_in_the_ladder_only_tensorrt_takes_the_engine_file():
+    settings = NodeSettings(bundle='x', engine_file='a.engine')
+    files = {e: in_engine(settings, e).engine_file for e in ('tensorrt', 'fused', 'torch')}
+    assert files == {'tensorrt': 'a.engine', 'fused': '', 'torch': ''}
+    asked = settings.model_copy(update={'backend': 'fused'})
+    assert in_engine(asked, 'fused').engine_file == 'a.engine'  # which is refused with a reason
+
+
 class Driver:
     """NVIDIA's driver library as far as it is asked."""
 
@@ -70,6 +78,15 @@ class Driver:
 
     def cuDeviceGetCount(self, pointer):
         pointer._obj.value = self._count
+        return 0
+
+    def cuDeviceGet(self, pointer, number):
+        pointer._obj.value = 7
+        return 0
+
+    def cuDeviceGetAttribute(self, pointer, attribute, device):
+        assert device.value == 7
+        pointer._obj.value = {75: 8, 76: 9}[attribute]
         return 0
 
 
@@ -94,6 +111,14 @@ def test_a_gpu_is_there_when_the_driver_sees_one(monkeypatch, driver, expected):
     monkeypatch.undo()
     has_cuda_device.cache_clear()
     assert ctypes.CDLL is not load
+
+
+@pytest.mark.parametrize(('error', 'expected'), [(0, '8.9'), (100, '')])
+def test_the_driver_tells_the_compute_capability(monkeypatch, error, expected):
+    monkeypatch.setattr(cuda_device.ctypes, 'CDLL', lambda _: Driver(error, 1))
+    has_cuda_device.cache_clear()
+    assert cuda_device.compute_capability() == expected
+    has_cuda_device.cache_clear()
 
 
 def test_asking_for_a_gpu_imports_nothing_heavy():

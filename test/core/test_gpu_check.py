@@ -16,7 +16,7 @@ import pytest
 from benchmark import gpu_check, gpu_check_figures
 from benchmark.gpu_bundle import make_student, write_bundle
 from benchmark.gpu_check import Part, check, run_part
-from benchmark.gpu_check_figures import Figure, line_of
+from benchmark.gpu_check_figures import Figure, line_of, not_done
 from benchmark.gpu_check_process import run_process
 from benchmark.gpu_onboard import cloud_of, compare
 from reldistill_ros.backends.cuda_device import has_cuda_device
@@ -38,6 +38,7 @@ ONBOARD = {
     'open_seconds': 60.0,
     'gpu_mib': 700.0,
     'engine_megabytes': 80.0,
+    'is_reference': False,
     'label_agreement': 0.9995,
 }
 
@@ -96,6 +97,7 @@ def test_the_parts_together_end_within_eight_minutes():
         ({'p50_ms': 10.1, 'p99_ms': 10.2}, ['p50 of 58828 points']),
         ({'p99_ms': 12.1}, ['p99']),
         ({'label_agreement': 0.9989}, ['labels as torch float32']),
+        ({'label_agreement': None}, []),
         ({'precision': 'float32', 'p50_ms': 99.0, 'p99_ms': 999.0}, []),
     ],
 )
@@ -105,8 +107,15 @@ def test_what_is_asked_of_the_labeller_is_compared(changes, missed):
 
 
 def test_the_run_that_others_are_compared_with_has_no_agreement():
-    figures = gpu_check_figures.onboard_figures({**ONBOARD, 'label_agreement': None})
+    reference = {**ONBOARD, 'is_reference': True, 'label_agreement': None}
+    figures = gpu_check_figures.onboard_figures(reference)
     assert not any('labels' in figure.check for figure in figures)
+
+
+def test_without_a_run_to_compare_with_the_agreement_is_not_measured():
+    *_, last = gpu_check_figures.onboard_figures({**ONBOARD, 'label_agreement': None})
+    assert last.value.startswith('not measured')
+    assert last.asked
 
 
 def test_training_is_compared_with_the_fastest_peer():
@@ -116,12 +125,40 @@ def test_training_is_compared_with_the_fastest_peer():
         {'backend': 'torch', 'precision': 'float32', 'failed': 'out of memory'},
     ]
     *_, last = gpu_check_figures.training_figures({'rows': rows})
-    assert (last.value, last.met) == ('no peer is installed', None)
+    assert (last.value, last.met) == ('not measured: no peer has run', None)
     rows[0]['seconds_ratio_to_peer'], rows[1]['seconds_ratio_to_peer'] = 1.19, 1.5
     *_, last = gpu_check_figures.training_figures({'rows': rows})
     assert (last.value, last.met) == ('1.19', False)
     rows[0]['seconds_ratio_to_peer'] = 1.2
     assert gpu_check_figures.training_figures({'rows': rows})[-1].met
+
+
+def test_training_is_judged_in_half_precision_alone():
+    rows = [
+        ('triton', 'bfloat16', 0.5),
+        ('triton', 'tf32', 1.3),
+        ('spconv', 'float16', 1.0),
+        ('spconv', 'tf32', 1.0),
+    ]
+    named = [
+        {'backend': b, 'precision': p, 'seconds': 0.1, 'peak_mib': 1, 'seconds_ratio_to_peer': r}
+        for b, p, r in rows
+    ]
+    *_, wide, half = gpu_check_figures.training_figures({'rows': named})
+    assert (wide.value, wide.met) == ('1.30', None)
+    assert (half.value, half.met) == ('0.50', False)
+    named[0] = {'backend': 'triton', 'precision': 'bfloat16', 'failed': 'out of resources'}
+    assert gpu_check_figures.training_figures({'rows': named})[-1].met is False
+
+
+def test_the_loss_is_asked_for_its_share_of_the_peak_in_tf32_alone():
+    rows = [
+        {'precision': name, 'share_of_peak': share, 'seconds': 0.03}
+        for name, share in (('float32', 0.1), ('tf32', 0.39))
+    ]
+    plain, rounded = gpu_check_figures.loss_figures({'rows': rows})
+    assert (plain.asked, plain.met) == ('', None)
+    assert rounded.met is False
 
 
 def part(tmp_path, script, limit=20.0):
@@ -153,7 +190,7 @@ def test_a_part_writes_its_result(tmp_path):
 def test_a_part_that_fails_says_why_in_one_line(tmp_path, script, reason):
     outcome = run_part(part(tmp_path, script), tmp_path, 100)
     assert outcome.result is None
-    assert outcome.figures == [Figure('a part', reason)]
+    assert outcome.figures == [not_done('a part', reason)]
 
 
 def test_a_part_that_hangs_is_ended_with_all_that_it_started(tmp_path):
@@ -166,14 +203,14 @@ def test_a_part_that_hangs_is_ended_with_all_that_it_started(tmp_path):
     start = time.monotonic()
     outcome = run_part(part(tmp_path, script, limit=2), tmp_path, 100)
     assert time.monotonic() - start < 30
-    assert outcome.figures == [Figure('a part', 'not done within 2 s')]
+    assert outcome.figures == [not_done('a part', 'not done within 2 s')]
     time.sleep(4)
     assert not (tmp_path / 'alive').exists()
 
 
 def test_the_limit_of_a_part_shrinks_with_the_time_that_is_left(tmp_path):
     outcome = run_part(part(tmp_path, 'import time; time.sleep(60)'), tmp_path, 1.0)
-    assert outcome.figures == [Figure('a part', 'not done within 1 s')]
+    assert outcome.figures == [not_done('a part', 'not done within 1 s')]
 
 
 def test_one_part_that_fails_does_not_end_the_others(tmp_path, monkeypatch, capsys):
@@ -199,6 +236,33 @@ def test_one_part_that_fails_does_not_end_the_others(tmp_path, monkeypatch, caps
     ]
     assert json.loads(json.dumps(found)) == found
     assert len(capsys.readouterr().out.splitlines()) == 4
+    assert [figure['met'] for figure in found['figures']] == [False, False, None, None]
+
+
+def test_a_check_whose_parts_all_crash_fails(monkeypatch, capsys):
+    monkeypatch.setattr(gpu_check, 'has_cuda_device', lambda: True)
+    monkeypatch.setattr(gpu_check, 'compute_capability', lambda: '9.0')
+    monkeypatch.setattr(gpu_check, 'run_process', lambda *_: 'CUDA error: out of memory')
+    monkeypatch.setattr(sys, 'argv', ['gpu_check'])
+    with pytest.raises(SystemExit) as caught:
+        gpu_check.main()
+    assert caught.value.code == 1
+    lines = [line for line in capsys.readouterr().out.splitlines() if 'missing' not in line]
+    assert all(line.endswith('NO') for line in lines)
+
+
+@pytest.mark.parametrize(('capability', 'is_missing'), [('8.9', False), ('9.0', True)])
+def test_tensorrt_for_rtx_does_where_it_knows_the_gpu(monkeypatch, capability, is_missing):
+    found = lambda name: None if name == 'tensorrt' else object()  # noqa: E731
+    monkeypatch.setattr(gpu_check, 'find_spec', found)
+    monkeypatch.setattr(gpu_check, 'compute_capability', lambda: capability)
+    assert ('tensorrt' in gpu_check.missing()) == is_missing
+
+
+def test_the_gpus_of_tensorrt_for_rtx_are_those_that_it_names():
+    rtx = pytest.importorskip('tensorrt_rtx', reason='needs tensorrt-rtx')
+    known = {n for n in rtx.ComputeCapability.__members__ if n.startswith('SM')}
+    assert known == {f'SM{c.replace(".", "")}' for c in gpu_check.RTX_CAPABILITIES}
 
 
 def test_a_report_of_pytest_is_counted(tmp_path):
@@ -227,8 +291,12 @@ def test_the_cloud_holds_the_points(tmp_path):
     points = np.random.default_rng(0).uniform(0, 1, (100, 4)).astype(np.float32)
     np.testing.assert_array_equal(read_points(cloud_of(points), 1.0), points)
     labels = np.arange(100, dtype=np.uint8)
-    assert compare(tmp_path / 'labels.npy', labels) is None
-    assert compare(tmp_path / 'labels.npy', np.where(labels < 25, 200, labels)) == 0.75
+    file = tmp_path / 'labels.npy'
+    assert compare(file, labels, is_reference=False) is None
+    assert not file.exists()  # only the reference leaves its labels
+    assert compare(file, labels[::-1], is_reference=True) is None
+    assert compare(file, labels, is_reference=True) is None
+    assert compare(file, np.where(labels < 25, 200, labels), is_reference=False) == 0.75
 
 
 def test_the_bundle_is_whole_and_its_labels_survive_float16(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import gc
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import onnxruntime
@@ -14,9 +15,13 @@ from random_student import NUM_FEATURES, make_student
 from reldistill_ros.backends import cuda_runtime, tensorrt_backend, tensorrt_library
 from reldistill_ros.backends.backend import open_backend
 from reldistill_ros.backends.cuda_runtime import CudaError, DeviceMemory, PinnedMemory, Stream
+from reldistill_ros.backends.engine_files import write_engine
 from reldistill_ros.backends.engine_sizes import EngineSizes
 from reldistill_ros.backends.tables import table_inputs
 from reldistill_ros.backends.tensorrt_backend import TensorrtBackend
+from reldistill_ros.backends.tensorrt_build import rebuild_command
+from reldistill_ros.backends.tensorrt_job import Job, engine_key, target
+from reldistill_ros.backends.tensorrt_library import Library
 from reldistill_ros.core.errors import InputError
 from reldistill_ros.core.kernel_maps import build_kernel_maps
 from reldistill_ros.core.student import folded_copy
@@ -171,6 +176,45 @@ def test_without_a_gpu_the_backend_says_so_and_names_another(monkeypatch):
     monkeypatch.setattr(tensorrt_backend, 'has_cuda_device', lambda: False)
     with pytest.raises(InputError, match=r'(?s)needs a GPU.*backend fused'):
         open_backend(None, 'tensorrt', 1, 'float16')
+
+
+@pytest.fixture
+def orin(cuda, monkeypatch, tmp_path):
+    """A machine for which an engine is to be built: its job."""
+    library = Library('tensorrt', SimpleNamespace(__version__='10.3.0'), None)
+    key = engine_key(library, b'graph', 'float16', SIZES, target(library))
+    job = Job(b'graph', tmp_path, NUM_FEATURES, SIZES, key)
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+    monkeypatch.setattr(tensorrt_backend, 'has_cuda_device', lambda: True)
+    monkeypatch.setattr(tensorrt_backend, 'open_library', lambda: library)
+    monkeypatch.setattr(tensorrt_backend, 'bundle_job', lambda *_: job)
+    return job
+
+
+def test_an_engine_file_for_another_gpu_is_refused_with_the_command(orin, tmp_path):
+    file = tmp_path / 'a.engine'
+    write_engine(file, orin.key.model_copy(update={'gpu': 'another'}), b'engine')
+    bundle = SimpleNamespace(path=tmp_path / 'bundle')
+    with pytest.raises(InputError, match=r'(?s)built for something else.*gpu Orin') as caught:
+        open_backend(bundle, 'tensorrt', 1, 'float16', engine_file=file)
+    command = rebuild_command(bundle.path, 'float16', file)
+    assert f'to do: build it anew: {command}' in str(caught.value)
+
+
+def test_an_engine_file_that_serves_is_the_one_that_is_opened(orin, engine, monkeypatch, tmp_path):
+    file = tmp_path / 'a.engine'
+    write_engine(file, orin.key.model_copy(update={'gpu': ''}), b'built elsewhere')
+    opened = []
+    monkeypatch.setattr(
+        tensorrt_backend, 'Engine', lambda _, content, __: opened.append(content) or engine
+    )
+    open_backend(SimpleNamespace(path=tmp_path), 'tensorrt', 1, 'float16', engine_file=file)
+    assert opened == [b'built elsewhere']
+
+
+def test_an_engine_without_files_refuses_one(tmp_path):
+    with pytest.raises(InputError, match='fused takes no engine from a file'):
+        open_backend(None, 'fused', 1, engine_file=tmp_path / 'a.engine')
 
 
 def test_without_tensorrt_it_says_what_to_install(monkeypatch):

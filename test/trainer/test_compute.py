@@ -19,10 +19,11 @@ from reldistill_ros.core.kernel_maps import build_kernel_maps, concatenate_maps
 from reldistill_ros.core.settings import StudentSettings
 from reldistill_ros.core.student import Student
 from trainer import fastest_backend as fastest
+from trainer import sparse_backends
 from trainer.batches import TrainingSweeps, load_batches
 from trainer.compute import Compute
 from trainer.fastest_backend import Memory, Trial, fastest_on_cuda
-from trainer.run import create_run
+from trainer.run import PROVENANCE, create_run
 from trainer.sparse_backends import ON_CUDA, Obstacle, obstacle, open_maps
 
 CPU = torch.device('cpu')
@@ -165,7 +166,8 @@ def two_backends(monkeypatch, tmp_path):
     monkeypatch.setattr(fastest.torch.cuda, 'get_device_name', lambda _: 'a GPU')
     works = ('triton', 'torch')
     no = Obstacle('', '')
-    monkeypatch.setattr(fastest, 'obstacle', lambda name, *_: None if name in works else no)
+    for module in (fastest, sparse_backends):
+        monkeypatch.setattr(module, 'obstacle', lambda name, *_: None if name in works else no)
     monkeypatch.setattr(fastest, 'open_maps', lambda name, *_: name)
     measured = []
 
@@ -200,9 +202,11 @@ def test_another_precision_or_network_is_measured_anew(two_backends):
 def test_a_remembered_backend_that_no_longer_works_is_forgotten(two_backends, monkeypatch):
     choose()
     no = Obstacle('', '')
-    monkeypatch.setattr(
-        fastest, 'obstacle', lambda name, *_: None if name in ('spconv', 'torch') else no
-    )
+    for module in (fastest, sparse_backends):
+        works = ('spconv', 'torch')
+        monkeypatch.setattr(
+            module, 'obstacle', lambda name, *_, works=works: None if name in works else no
+        )
     monkeypatch.setattr(Trial, 'measure', lambda _, name: {'spconv': 0.1, 'torch': 0.2}[name])
     assert choose() == 'spconv'
 
@@ -242,6 +246,60 @@ def test_what_fails_is_never_the_fastest_and_says_why(capsys):
     trial = Trial(small_student().backbone, *random_batch(), torch.float32)
     assert trial.measure(too_large) == float('inf')
     assert 'left out: CUDA out of memory' in capsys.readouterr().err
+
+
+def out_of_shared_memory():
+    from triton.runtime.errors import OutOfResources
+
+    return OutOfResources(200_000, 101_376, 'shared memory')
+
+
+@pytest.mark.parametrize(
+    ('make', 'told'),
+    [
+        (out_of_shared_memory, 'out of resource: shared memory'),
+        (lambda: AssertionError('no algorithm'), 'no algorithm'),
+        (AssertionError, 'AssertionError'),
+    ],
+)
+def test_the_errors_of_triton_and_of_libraries_leave_a_backend_out_too(capsys, make, told):
+    pytest.importorskip('triton', reason='needs triton')
+
+    def fails(_):
+        raise make()
+
+    trial = Trial(small_student().backbone, *random_batch(), torch.float32)
+    assert trial.measure(fails) == float('inf')
+    assert f'left out: {told}' in capsys.readouterr().err
+
+
+def test_when_every_backend_fails_it_says_what_to_do(two_backends, monkeypatch, tmp_path):
+    monkeypatch.setattr(Trial, 'measure', lambda *_: float('inf'))
+    with pytest.raises(InputError, match=r'(?s)every backend failed.*lower batch_size'):
+        choose()
+    assert not list(tmp_path.rglob('*.json'))
+
+
+def test_of_several_processes_all_take_what_the_first_has_found(two_backends, monkeypatch):
+    monkeypatch.setattr(fastest, 'is_first', lambda: False)
+    monkeypatch.setattr(fastest, 'total', lambda own: own + ON_CUDA.index('torch'))
+    assert choose() == 'torch'
+    assert two_backends == []
+
+
+def test_the_run_folder_says_which_backend_trained(tiny):
+    train(tiny, 'run')
+    assert json.loads((tiny / 'run' / PROVENANCE).read_text())['backend'] == 'fused'
+
+
+def test_a_float16_run_goes_on_from_a_checkpoint_without_a_loss_scale(tmp_path):
+    """As one that was written on a CPU."""
+    compute = Compute(settings_of(tmp_path), small_student())
+    compute.scaler = torch.amp.GradScaler('cpu', enabled=True, init_scale=2.0)
+    compute.resume({})
+    assert compute.scaler.get_scale() == 2.0
+    compute.resume(torch.amp.GradScaler('cpu', enabled=True, init_scale=8.0).state_dict())
+    assert compute.scaler.get_scale() == 8.0
 
 
 def test_a_float16_loss_is_scaled_and_its_scale_resumed():

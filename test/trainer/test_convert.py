@@ -20,6 +20,7 @@ from reldistill_ros.core.settings import StudentSettings
 from reldistill_ros.core.student import Student
 from trainer.checkpoint import load_student, read_embedding_size
 from trainer.convert import convert, find_weights
+from trainer.fingerprint import fingerprint
 from trainer.run import create_run, load_distilled, load_trained, start_student
 
 NORM = ('weight', 'bias', 'running_mean', 'running_var', 'num_batches_tracked')
@@ -314,5 +315,5 @@ def test_another_initial_checkpoint_is_another_run(tmp_path):
     for content in (b'one', b'two'):
         (run_folder / 'checkpoint.safetensors').write_bytes(content)
         run = run_for(tmp_path, 'small', name=content.decode(), init='first')
-        prints.append(run.fingerprint([], None, type('Teacher', (), {'name': 'any'})))
+        prints.append(fingerprint(run, [], None, type('Teacher', (), {'name': 'any'})))
     assert prints[0]['initial weights'] != prints[1]['initial weights']

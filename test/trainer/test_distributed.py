@@ -21,10 +21,10 @@ from two_processes import in_two_processes, train_together
 from reldistill_ros.core.errors import InputError
 from reldistill_ros.core.settings import load_settings
 from trainer import distill as distill_module
-from trainer.batches import check_shares
 from trainer.collapse import total_variance
 from trainer.datasets.kitti_raw import KittiRaw
 from trainer.distributed import own_share
+from trainer.draws import check_shares
 from trainer.evaluate import evaluate
 from trainer.metrics_log import METRICS
 from trainer.run import load_trained, open_run
@@ -186,7 +186,7 @@ def test_the_variance_that_tells_a_collapse_is_that_of_all_rows(two):
 
 
 def pretend(monkeypatch, rank, num):
-    for module in ('trainer.distributed', 'trainer.batches'):
+    for module in ('trainer.distributed', 'trainer.draws'):
         monkeypatch.setattr(f'{module}.num_processes', lambda: num)
     monkeypatch.setattr('trainer.distributed.rank', lambda: rank)
 

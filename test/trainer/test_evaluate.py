@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from tiny_drive import WORDS, scene
 
 from reldistill_ros.core.errors import InputError
@@ -156,3 +157,16 @@ def test_overlays_show_the_points_that_the_run_pairs(trained, drive, tmp_path, m
     evaluate(replace(trained, run=run), [LabelledDrive(drive)], tmp_path)
     assert used
     assert all(entry == pairing for entry in used)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA device')
+def test_a_student_on_the_gpu_gives_the_labels_of_the_cpu(trained):
+    points = trained.run.open_training()[0][0].points
+    expected = make_labeller(trained)(points).class_ids
+    trained.student.cuda()
+    try:
+        got = make_labeller(trained)(points).class_ids
+    finally:
+        trained.student.cpu()
+    assert (got == expected).mean() > 0.995

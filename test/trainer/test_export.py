@@ -22,9 +22,9 @@ from reldistill_ros.labeller import Labeller
 from trainer import export as export_module
 from trainer.evaluate import make_labeller
 from trainer.export import export
+from trainer.fingerprint import data_hash
 from trainer.half_graph import halve_graph
 from trainer.onnx_graph import IR_VERSION, OPSET
-from trainer.run import data_hash
 
 
 @pytest.fixture(scope='module')

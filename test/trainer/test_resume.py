@@ -19,7 +19,8 @@ from tiny_training import StopAfter, checkpoint_of, command, curve_of, losses, t
 from reldistill_ros.core.errors import InputError
 from trainer.distill import distill
 from trainer.metrics_log import METRICS, MetricsLog
-from trainer.run import Run, differing_keys, resume_run
+from trainer.resuming import differing_keys, resume_run
+from trainer.run import Run
 from trainer.stop import StoppedError, StopRequest
 
 

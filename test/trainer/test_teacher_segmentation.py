@@ -14,6 +14,7 @@ from tiny_training import losses, train
 from reldistill_ros.core.errors import InputError
 from reldistill_ros.core.settings import Settings, parse_settings
 from trainer.datasets.sample import CameraImage
+from trainer.fingerprint import fingerprint
 from trainer.teachers.build import build_teacher
 from trainer.teachers.settings import TeacherSettings
 
@@ -183,8 +184,8 @@ def test_a_run_learns_from_a_segmentation_network_and_keeps_its_vocabulary(tmp_p
     (tmp_path / 'colours.yaml').unlink()
     encoder = run.build_encoder()
     assert run.build_teacher(encoder).embedding_size == 16
-    assert 'vocabulary of the teacher' in run.fingerprint(
-        run.open_training(), encoder, run.build_teacher(encoder)
+    assert 'vocabulary of the teacher' in fingerprint(
+        run, run.open_training(), encoder, run.build_teacher(encoder)
     )
 
 

@@ -12,7 +12,8 @@ from tiny_drive import write_settings
 from tiny_training import losses, train
 from two_processes import start_torchrun
 
-from trainer.run import PROVENANCE, is_restarted
+from trainer.resuming import is_restarted
+from trainer.run import PROVENANCE
 
 # The second process does something in its fourth step, the first time that it is started.
 SCRIPT = """

@@ -10,7 +10,8 @@ import sys
 
 from trainer.distill import distill
 from trainer.metrics_log import METRICS
-from trainer.run import create_run, resume_run
+from trainer.resuming import resume_run
+from trainer.run import create_run
 from trainer.settings import CHECKOUT
 from trainer.stop import StopRequest
 

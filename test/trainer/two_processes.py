@@ -12,8 +12,9 @@ from argparse import Namespace
 import torch
 from torch.multiprocessing import spawn
 
-from trainer.distill import distill, open_together
+from trainer.distill import distill
 from trainer.distributed import ProcessGroup
+from trainer.resuming import open_together
 from trainer.settings import CHECKOUT
 from trainer.stop import StopRequest
 
@@ -28,6 +29,7 @@ def in_two_processes(task, *arguments):
 
 def _join(rank, port, task, arguments):
     torch.set_num_threads(1)
+    os.environ['CUDA_VISIBLE_DEVICES'] = ''  # a single GPU would not do for both
     place = {'MASTER_ADDR': 'localhost', 'MASTER_PORT': port, 'WORLD_SIZE': 2}
     for name, value in {**place, 'RANK': rank, 'LOCAL_RANK': rank}.items():
         os.environ[name] = str(value)
@@ -51,7 +53,12 @@ def start_torchrun(options, *command):
     return subprocess.Popen(
         [sys.executable, *torchrun, *command],
         cwd=CHECKOUT,
-        env={**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(CHECKOUT)},
+        env={
+            **os.environ,
+            'CUDA_VISIBLE_DEVICES': '',
+            'OMP_NUM_THREADS': '1',
+            'PYTHONPATH': str(CHECKOUT),
+        },
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
