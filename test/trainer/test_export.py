@@ -20,6 +20,7 @@ from reldistill_ros.core.kernel_maps import build_kernel_maps
 from reldistill_ros.core.voxels import voxelise
 from reldistill_ros.labeller import Labeller
 from trainer import export as export_module
+from trainer import export_parity
 from trainer.evaluate import make_labeller
 from trainer.export import export
 from trainer.fingerprint import data_hash
@@ -209,7 +210,7 @@ def test_an_existing_bundle_is_not_overwritten(trained, bundle_path):
 def test_an_engine_that_gives_no_numbers_on_a_later_sweep_leaves_no_bundle(
     trained, tmp_path, monkeypatch
 ):
-    class Broken(export_module.FusedBackend):
+    class Broken(export_parity.FusedBackend):
         calls = 0
 
         def __call__(self, feats, maps):
@@ -217,7 +218,7 @@ def test_an_engine_that_gives_no_numbers_on_a_later_sweep_leaves_no_bundle(
             Broken.calls += 1
             return features * np.nan if Broken.calls == 2 else features
 
-    monkeypatch.setattr(export_module, 'FusedBackend', Broken)
+    monkeypatch.setattr(export_parity, 'FusedBackend', Broken)
     with pytest.raises(InputError, match='differs from the torch student'):
         export(trained, tmp_path / 'wrong', num_threads=1)
     assert list(tmp_path.iterdir()) == []

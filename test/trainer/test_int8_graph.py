@@ -11,7 +11,8 @@ from onnx import numpy_helper
 from reldistill_ros.backends.tensorrt_job import GRAPHS
 from reldistill_ros.core.bundle import STUDENT_INT8_ONNX, load_bundle
 from reldistill_ros.core.errors import InputError
-from trainer.export import export, parity_sweeps
+from trainer.export import export
+from trainer.export_parity import parity_sweeps
 from trainer.export_parts import Parts
 from trainer.export_table import export_table
 from trainer.int8_graph import calibration_feeds
