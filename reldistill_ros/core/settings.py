@@ -122,7 +122,7 @@ def parse_settings(
         raise InputError(
             'the settings are not valid: ' + '\n  and '.join(problems),
             where=where,
-            fix=f'compare with the documented keys of {settings_class.__name__}',
+            fix=f'compare with the keys of {settings_class.__name__} in {_file_of(settings_class)}',
         ) from error
     except (TypeError, ValueError) as error:  # a date, a set, a list that holds itself
         raise InputError(
@@ -179,4 +179,10 @@ def _describe_all(
 def _describe(name: str, problem: ErrorDetails) -> str:
     is_text = problem['type'] == 'float_type' and isinstance(problem['input'], str)
     hint = '; YAML takes 1e-3 for text and 1.0e-3 for a number' if is_text else ''
-    return f'{name}: {problem["msg"]}, got {problem["input"]!r:.80}{hint}'
+    told = problem['msg'].removeprefix('Value error, ')  # our own validators speak for themselves
+    return f'{name}: {told}, got {problem["input"]!r:.80}{hint}'
+
+
+def _file_of(settings_class: type[BaseModel]) -> str:
+    """Where a class of settings is documented, from the root of the checkout."""
+    return f'{settings_class.__module__.replace(".", "/")}.py'

@@ -10,10 +10,10 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 
 from reldistill_ros.node.diagnostics import (
-    LARGE_CLOUD_HINT,
     WINDOW,
     Finding,
     InputState,
+    findings_of_input,
 )
 
 SMALLEST_SHARE = 0.5  # of the last sweeps that a camera should take part in
@@ -120,7 +120,10 @@ class CameraStatistics:
             silent = self._clock() - self._last_image
             advice = [what for what, is_told in self._advice.items() if not is_told]
             self._advice.update(dict.fromkeys(advice, True))
-        findings = [*_findings_of_input(source, silent), *((1, what) for what in advice)]
+        findings = [
+            *findings_of_input(source, silent, 'image', 1),
+            *((1, what) for what in advice),
+        ]
         for what in ('rejected', 'failed'):
             if fresh[what]:
                 findings.append((1, f'{fresh[what]} images {what}: {reasons[what]}'))
@@ -141,19 +144,6 @@ class CameraStatistics:
             self._counts[what] += 1
             self._counts[f'{what}: {kind}'] += 1
             self._reasons[what] = reason
-
-
-def _findings_of_input(source: InputState | None, silent: float) -> list[Finding]:
-    if source is None:
-        return []
-    if source.incompatible:
-        return [(1, f'the QoS of {source.topic} does not fit: {source.incompatible}')]
-    if silent <= source.timeout:
-        return []
-    if not source.publishers:
-        return [(1, f'no publisher on {source.topic}')]
-    nothing = f'no image on {source.topic} for {silent:.0f} s'
-    return [(1, f'{nothing}; a publisher is there but nothing arrives: {LARGE_CLOUD_HINT}')]
 
 
 def _milliseconds(seconds: Sequence[float], of: Callable[[Sequence[float]], float]) -> str:

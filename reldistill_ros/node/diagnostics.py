@@ -141,7 +141,7 @@ class Statistics:
             fresh = self._counts - self._reported
             self._reported = self._counts.copy()
             silent = self._clock() - (self._arrivals[-1] if self._arrivals else self._started)
-        return [*_findings_of_counts(fresh), *_findings_of_input(source, silent)]
+        return [*_findings_of_counts(fresh), *findings_of_input(source, silent, 'cloud', 2)]
 
     def _count(self, *names: str, number: int = 1) -> None:
         with self._lock:
@@ -184,16 +184,26 @@ def _findings_of_counts(fresh: Counter[str]) -> list[Finding]:
     return findings
 
 
-def _findings_of_input(source: InputState | None, silent: float) -> list[Finding]:
+def findings_of_input(
+    source: InputState | None, silent: float, what: str, worst: Level
+) -> list[Finding]:
+    """What is wrong with a topic that nothing comes from.
+
+    Args:
+        source: None while the node does not listen.
+        silent: seconds since the last message.
+        what: came last.
+        worst: level of what cannot work.
+    """
     if source is None:
         return []
     if source.incompatible:
-        return [(2, f'the QoS of {source.topic} does not fit: {source.incompatible}')]
+        return [(worst, f'{source.topic} does not fit: {source.incompatible}')]
     if silent <= source.timeout:
         return []
     if not source.publishers:
         return [(1, f'no publisher on {source.topic}')]
-    nothing = f'no cloud on {source.topic} for {silent:.0f} s'
+    nothing = f'no {what} on {source.topic} for {silent:.0f} s'
     return [(1, f'{nothing}; a publisher is there but nothing arrives: {LARGE_CLOUD_HINT}')]
 
 

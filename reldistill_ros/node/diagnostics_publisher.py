@@ -80,7 +80,8 @@ def input_state(node: Any, subscription: Any, timeout: float) -> InputState:
     return InputState(
         topic=topic,
         publishers=len(publishers),
-        incompatible=incompatibility(publishers, subscription.qos_profile),
+        incompatible=wrong_type(publishers, subscription.msg_type)
+        or incompatibility(publishers, subscription.qos_profile),
         timeout=timeout,
     )
 
@@ -90,4 +91,17 @@ def incompatibility(publishers: Sequence[Any], subscription: QoSProfile) -> str:
     checks = [qos_check_compatible(info.qos_profile, subscription) for info in publishers]
     if not checks or any(check != QoSCompatibility.ERROR for check, _ in checks):
         return ''
-    return '; '.join(reason for _, reason in checks)
+    return f'its QoS: {"; ".join(reason for _, reason in checks)}'
+
+
+def wrong_type(publishers: Sequence[Any], expected: Any) -> str:
+    """What the publishers send instead of a message type, empty where one sends that."""
+    package, *_ = expected.__module__.split('.')
+    wanted = f'{package}/msg/{expected.__name__}'
+    sent = {info.topic_type for info in publishers}
+    if not sent or wanted in sent:
+        return ''
+    told = f'it carries {", ".join(sorted(sent))}, and {wanted} is expected'
+    images = {'sensor_msgs/msg/Image': 'raw', 'sensor_msgs/msg/CompressedImage': 'compressed'}
+    transports = [images[name] for name in sent if wanted in images and name in images]
+    return f'{told}: set its transport to {transports[0]}' if transports else told

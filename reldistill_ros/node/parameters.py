@@ -14,6 +14,7 @@ from reldistill_ros.backends.backend import PRECISIONS, BackendName, Precision
 from reldistill_ros.backends.cuda_device import has_cuda_device
 from reldistill_ros.core.errors import InputError
 from reldistill_ros.core.settings import Settings, parse_settings
+from reldistill_ros.core.unknown_keys import closest, did_you_mean
 from reldistill_ros.node.camera_settings import camera_parameters, check_camera_names
 from reldistill_ros.node.declaring import declare, plain_value, release_given
 from reldistill_ros.node.stamps import StampProblem
@@ -31,7 +32,6 @@ class NodeSettings(Settings):
 
     bundle: str = Field(
         default='',
-        min_length=1,
         validate_default=True,
         description='Folder of the model bundle that trainer.export wrote. Must be given.',
     )
@@ -174,6 +174,13 @@ class NodeSettings(Settings):
         description='Seconds after which the work on an image counts as stuck and is given up.',
     )
 
+    @field_validator('bundle')
+    @classmethod
+    def _is_given(cls, bundle: str) -> str:
+        if not bundle:
+            raise ValueError('name the folder of a model bundle: -p bundle:=/path/to/bundle')
+        return bundle
+
     @field_validator('cameras')
     @classmethod
     def _are_camera_names(cls, names: tuple[str, ...]) -> tuple[str, ...]:
@@ -196,9 +203,9 @@ def declare_settings(node: Any) -> NodeSettings:
     unknown = sorted({*given} - known)
     if unknown:
         # no error: a file for all nodes (`/**`) may hold parameters of others
+        told = ', '.join(f'{name}{did_you_mean(closest(name, known))}' for name in unknown)
         node.get_logger().warning(
-            f'ignored, as this node has no such parameters: {", ".join(unknown)}; '
-            f'it has {", ".join(NodeSettings.model_fields)}'
+            f'ignored, as this node has no such parameters: {told} (all are in config/segment.yaml)'
         )
     return settings
 

@@ -23,9 +23,11 @@ from reldistill_ros.backends.backend import BackendName
 from reldistill_ros.bags.bag import Bag, open_bag
 from reldistill_ros.core.errors import InputError, import_extra, run_command
 from reldistill_ros.core.files import write_json
+from reldistill_ros.core.unknown_keys import closest, did_you_mean
 from reldistill_ros.labeller import Labeller
 from reldistill_ros.node.attempt import attempt
-from reldistill_ros.node.parameters import choose_intensity_max
+from reldistill_ros.node.camera_settings import camera_parameters
+from reldistill_ros.node.parameters import NodeSettings, choose_intensity_max
 from reldistill_ros.node.process import (
     NODE_COMMAND,
     check_running,
@@ -87,6 +89,7 @@ def replay(options: argparse.Namespace, bag: Bag) -> tuple[dict[str, Any], list[
     labeller, backend = open_labeller(options)
     judge = open_judge(options, bag, labeller)
     judge.check_keys(options.requirements, live=not options.offline)
+    check_parameters(options.camera_parameter, [camera.name for camera in judge.cameras])
     options.out.mkdir(parents=True, exist_ok=True)
     if options.offline:
         outcome = judge.offline()
@@ -225,6 +228,24 @@ def open_cameras(
             print(f'transforms of {frame} are left out of {path.name}: {reason}')
     span = span_of(sweeps.stamps_ns)
     return arguments, find_beside(sweeps.bag, cameras, span, with_frames=has_tf)
+
+
+def check_parameters(given: Sequence[str], cameras: Sequence[str]) -> None:
+    """Refuse parameters that the node would ignore.
+
+    Raises:
+        InputError: not `NAME:=VALUE`, or the node has none of that name.
+    """
+    known = [*camera_parameters(cameras), *NodeSettings.model_fields]
+    for text in given:
+        name, assigned, _ = text.partition(':=')
+        if not (assigned and name in known):
+            raise InputError(
+                f'this is no parameter of the node{did_you_mean(closest(name, known))}',
+                where='--camera-parameter',
+                expected=f'NAME:=VALUE, such as {known[0]}:=...',
+                got=text,
+            )
 
 
 def node_arguments(options: argparse.Namespace, backend: str) -> list[str]:

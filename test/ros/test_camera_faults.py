@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -38,10 +39,11 @@ from camera_client import (
 from fake_node import FakeSource, HeightLabeller
 from node_system import change
 from ros_client import NODE, Client, make_cloud
-from sensor_msgs.msg import CameraInfo, Image
+from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
 from reldistill_ros.core.errors import InputError
 from reldistill_ros.node import encoder_keeper
+from reldistill_ros.node.diagnostics_publisher import wrong_type
 from reldistill_ros.segment_node import SegmentNode
 
 GIVEN = f'camera.front.extrinsics:={EXTRINSICS}'
@@ -486,3 +488,15 @@ def test_a_parameter_of_no_camera_is_named_in_a_warning(begin, capfd):
     warning = next(line for line in capfd.readouterr().err.splitlines() if 'ignored' in line)
     assert 'camera.fornt.window' in warning
     assert 'camera.front.windwo' in warning
+
+
+def test_a_topic_of_another_type_is_told_from_one_that_loses_messages():
+    def publisher(kind):
+        return SimpleNamespace(topic_type=f'sensor_msgs/msg/{kind}')
+
+    assert wrong_type([publisher('Image'), publisher('CompressedImage')], Image) == ''
+    assert wrong_type([], Image) == ''
+    told = wrong_type([publisher('CompressedImage')], Image)
+    assert 'sensor_msgs/msg/Image is expected' in told
+    assert told.endswith('set its transport to compressed')
+    assert 'transport' not in wrong_type([publisher('Image')], PointCloud2)

@@ -38,6 +38,7 @@ from reldistill_ros.replay.extrinsics_file import write_extrinsics
 from reldistill_ros.replay.options import parse_options
 from reldistill_ros.replay.outcome import Judge
 from reldistill_ros.replay.recording import Recording
+from reldistill_ros.replay.replay import check_parameters
 from reldistill_ros.replay.report import summarise_cameras
 from reldistill_ros.replay.requirements import parse_requirement
 from reldistill_ros.replay.schedule import Course, moved_on, span_of, stamp_at
@@ -357,3 +358,16 @@ def test_where_no_engine_opens_each_says_why(tmp_path, monkeypatch):
         replay.open_labeller(parse_options([*words, '--backend', 'auto'], ''))
     with pytest.raises(InputError, match=r'^fused is broken$'):
         replay.open_labeller(parse_options(words, ''))
+
+
+@pytest.mark.parametrize(
+    ('text', 'message'),
+    [
+        ('camera.front.window:=0.5', r'did you mean camera\.image_02\.window'),
+        ('camera.image_02.window=0.5', 'NAME:=VALUE'),
+    ],
+)
+def test_a_parameter_that_the_node_would_ignore_is_refused(text, message):
+    check_parameters(['camera.image_02.window:=0.5', 'fixed_frame:=odom'], ['image_02'])
+    with pytest.raises(InputError, match=message):
+        check_parameters([text], ['image_02'])

@@ -193,7 +193,7 @@ def test_the_parameter_file_shows_every_parameter_of_a_camera_with_its_default_a
 def test_a_parameter_that_the_node_does_not_have_is_named_in_a_warning(start, capfd):
     start('num_thread:=3', 'use_sim_time:=true', 'qos_overrides./other.publisher.depth:=7')
     warning = next(line for line in capfd.readouterr().err.splitlines() if 'ignored' in line)
-    assert 'no such parameters: num_thread;' in warning
+    assert 'no such parameters: num_thread; did you mean num_threads?' in warning
 
 
 @pytest.mark.parametrize(
