@@ -10,6 +10,9 @@ from typing import get_args
 
 from reldistill_ros.backends.backend import BackendName, Precision
 from reldistill_ros.core.errors import InputError
+from reldistill_ros.core.unknown_keys import closest, did_you_mean
+from reldistill_ros.node.camera_settings import camera_parameters
+from reldistill_ros.node.parameters import NodeSettings
 from reldistill_ros.replay.requirements import parse_requirement
 from reldistill_ros.replay.schedule import Course
 
@@ -44,6 +47,24 @@ def parse_options(arguments: Sequence[str] | None, description: str) -> argparse
     loops = options.loop or (None if options.minutes is not None else 1)
     options.course = Course(options.rate, loops, options.minutes)
     return options
+
+
+def check_parameters(given: Sequence[str], cameras: Sequence[str]) -> None:
+    """Refuse parameters that the node would ignore.
+
+    Raises:
+        InputError: not `NAME:=VALUE`, or the node has none of that name.
+    """
+    known = [*camera_parameters(cameras), *NodeSettings.model_fields]
+    for text in given:
+        name, assigned, _ = text.partition(':=')
+        if not (assigned and name in known):
+            raise InputError(
+                f'this is no parameter of the node{did_you_mean(closest(name, known))}',
+                where='--camera-parameter',
+                expected=f'NAME:=VALUE, such as {known[0]}:=...',
+                got=text,
+            )
 
 
 def _parser(description: str) -> argparse.ArgumentParser:

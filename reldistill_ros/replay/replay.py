@@ -13,7 +13,7 @@ import argparse
 import importlib.util
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -23,11 +23,9 @@ from reldistill_ros.backends.backend import BackendName
 from reldistill_ros.bags.bag import Bag, open_bag
 from reldistill_ros.core.errors import InputError, import_extra, run_command
 from reldistill_ros.core.files import write_json
-from reldistill_ros.core.unknown_keys import closest, did_you_mean
 from reldistill_ros.labeller import Labeller
 from reldistill_ros.node.attempt import attempt
-from reldistill_ros.node.camera_settings import camera_parameters
-from reldistill_ros.node.parameters import NodeSettings, choose_intensity_max
+from reldistill_ros.node.parameters import choose_intensity_max
 from reldistill_ros.node.process import (
     NODE_COMMAND,
     check_running,
@@ -39,12 +37,13 @@ from reldistill_ros.replay.bag import Sweeps, Truth, find_sweeps
 from reldistill_ros.replay.beside import Beside, find_beside
 from reldistill_ros.replay.cameras import PlayedCamera, camera_arguments, choose_cameras
 from reldistill_ros.replay.extrinsics_file import write_extrinsics
-from reldistill_ros.replay.options import AUTO, parse_options
+from reldistill_ros.replay.options import AUTO, check_parameters, parse_options
 from reldistill_ros.replay.outcome import Judge, Outcome
 from reldistill_ros.replay.page import write_page
 from reldistill_ros.replay.plot import draw
 from reldistill_ros.replay.process_memory import MemoryWatch
 from reldistill_ros.replay.recording import Recording
+from reldistill_ros.replay.report import camera_line, closing_lines
 from reldistill_ros.replay.requirements import Finding, check, table
 from reldistill_ros.replay.schedule import Course, span_of
 from reldistill_ros.replay.sweeps import write_lines
@@ -60,8 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         require_ros()
     with open_bag(options.bag) as bag:
         summary, findings = replay(options, bag)
-    names = ('frames_in', 'frames_labelled', 'frames_dropped', 'latency_ms', 'miou', 'accuracy')
-    print('\n'.join(f'{name}: {summary[name]}' for name in names))
+    print(closing_lines(summary))
     if 'cameras' in summary:
         print(camera_line(summary))
     print(options.out / 'replay.html')
@@ -69,17 +67,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f'\n{table(findings)}')
     if not all(finding.passed for finding in findings):
         sys.exit(1)
-
-
-def camera_line(summary: Mapping[str, Any]) -> str:
-    """What the cameras did to the labels."""
-    cameras, alone = summary['cameras'], summary['offline']['miou']
-    images = ', '.join(f'{name} {count} images' for name, count in cameras['images'].items())
-    changed = cameras['labels_changed']
-    told = (
-        'no labels' if changed is None else f'{100 * changed:.1f} % of the labels changed by them'
-    )
-    return f'cameras: {images}; {told} (mIoU of the student alone: {alone})'
 
 
 def replay(options: argparse.Namespace, bag: Bag) -> tuple[dict[str, Any], list[Finding]]:
@@ -228,24 +215,6 @@ def open_cameras(
             print(f'transforms of {frame} are left out of {path.name}: {reason}')
     span = span_of(sweeps.stamps_ns)
     return arguments, find_beside(sweeps.bag, cameras, span, with_frames=has_tf)
-
-
-def check_parameters(given: Sequence[str], cameras: Sequence[str]) -> None:
-    """Refuse parameters that the node would ignore.
-
-    Raises:
-        InputError: not `NAME:=VALUE`, or the node has none of that name.
-    """
-    known = [*camera_parameters(cameras), *NodeSettings.model_fields]
-    for text in given:
-        name, assigned, _ = text.partition(':=')
-        if not (assigned and name in known):
-            raise InputError(
-                f'this is no parameter of the node{did_you_mean(closest(name, known))}',
-                where='--camera-parameter',
-                expected=f'NAME:=VALUE, such as {known[0]}:=...',
-                got=text,
-            )
 
 
 def node_arguments(options: argparse.Namespace, backend: str) -> list[str]:

@@ -81,6 +81,31 @@ def summarise_cameras(
     return {'offline': offline, 'cameras': found}
 
 
+def closing_lines(summary: Mapping[str, Any]) -> str:
+    """The summary in brief, without what was not measured."""
+    drops = {name: number for name, number in summary.get('drops', {}).items() if number}
+    reasons = ', '.join(f'{name} {number}' for name, number in drops.items())
+    dropped = f'{summary["frames_dropped"]} dropped{f" ({reasons})" if reasons else ""}'
+    lines = [f'{summary["frames_labelled"]} of {summary["frames_in"]} sweeps labelled, {dropped}']
+    milliseconds = {n: value for n, value in summary['latency_ms'].items() if value is not None}
+    if milliseconds:
+        lines.append(f'latency {", ".join(f"{n} {v:.0f} ms" for n, v in milliseconds.items())}')
+    if summary['miou'] is not None:
+        lines.append(f'mIoU {summary["miou"]:.3f}, accuracy {summary["accuracy"]:.3f}')
+    return '\n'.join(lines)
+
+
+def camera_line(summary: Mapping[str, Any]) -> str:
+    """What the cameras did to the labels."""
+    cameras, alone = summary['cameras'], summary['offline']['miou']
+    images = ', '.join(f'{name} {count} images' for name, count in cameras['images'].items())
+    changed = cameras['labels_changed']
+    told = (
+        'no labels' if changed is None else f'{100 * changed:.1f} % of the labels changed by them'
+    )
+    return f'cameras: {images}; {told} (mIoU of the student alone: {alone})'
+
+
 def percentiles(values: Iterable[float | None]) -> dict[str, float | None]:
     """The usual percentiles of the values that are known, null where none is."""
     known = [value for value in values if value is not None]

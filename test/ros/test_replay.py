@@ -25,6 +25,7 @@ from reldistill_ros.replay import replay
 from reldistill_ros.replay.bag import Truth, find_sweeps
 from reldistill_ros.replay.options import parse_options
 from reldistill_ros.replay.outcome import Judge
+from reldistill_ros.replay.report import closing_lines
 from reldistill_ros.replay.schedule import Course
 
 FAKE_NODE = [sys.executable, str(Path(__file__).with_name('fake_node.py'))]
@@ -305,3 +306,21 @@ def test_a_package_that_the_report_lacks_is_named_before_anything_is_played(monk
     with pytest.raises(InputError, match=r'(?s)jinja2 is not installed.*\[replay\]'):
         replay.replay(options, bag=None)
     assert not (tmp_path / 'out').exists()
+
+
+def test_the_closing_lines_say_why_sweeps_were_dropped_and_leave_out_what_was_not_measured():
+    summary = {
+        'frames_in': 24,
+        'frames_labelled': 3,
+        'frames_dropped': 21,
+        'drops': {'busy': 20, 'too_old': 0, 'lost_to_node': 1},
+        'latency_ms': {'p50': 58.7, 'p95': None},
+        'miou': None,
+        'accuracy': None,
+    }
+    assert closing_lines(summary).splitlines() == [
+        '3 of 24 sweeps labelled, 21 dropped (busy 20, lost_to_node 1)',
+        'latency p50 59 ms',
+    ]
+    scores = {'miou': 0.5, 'accuracy': 0.75}
+    assert closing_lines(summary | scores).endswith('mIoU 0.500, accuracy 0.750')

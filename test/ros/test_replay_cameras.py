@@ -35,11 +35,10 @@ from reldistill_ros.replay.bag import Truth, find_sweeps
 from reldistill_ros.replay.beside import find_beside, plan_beside
 from reldistill_ros.replay.cameras import PlayedCamera, camera_arguments, choose_cameras
 from reldistill_ros.replay.extrinsics_file import write_extrinsics
-from reldistill_ros.replay.options import parse_options
+from reldistill_ros.replay.options import check_parameters, parse_options
 from reldistill_ros.replay.outcome import Judge
 from reldistill_ros.replay.recording import Recording
-from reldistill_ros.replay.replay import check_parameters
-from reldistill_ros.replay.report import summarise_cameras
+from reldistill_ros.replay.report import camera_line, summarise_cameras
 from reldistill_ros.replay.requirements import parse_requirement
 from reldistill_ros.replay.schedule import Course, moved_on, span_of, stamp_at
 
@@ -322,7 +321,7 @@ def test_cameras_take_the_node(tmp_path):
 
 def test_what_the_cameras_did_is_told_in_one_line():
     cameras = {'images': {'front': 8}, 'labels_changed': 0.125, 'node': {}}
-    line = replay.camera_line({'cameras': cameras, 'offline': {'miou': 0.25}})
+    line = camera_line({'cameras': cameras, 'offline': {'miou': 0.25}})
     assert line == (
         'cameras: front 8 images; 12.5 % of the labels changed by them '
         '(mIoU of the student alone: 0.25)'
