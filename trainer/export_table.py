@@ -78,8 +78,8 @@ def _ensemble_lines(parts: Parts) -> list[str]:
         return [f'cameras on the robot: not used; {NAME_A_NETWORK}']
     if parts.ensemble is None:
         return [
-            'cameras on the robot: decide where they see a point; when they should, python -m '
-            'trainer.ensemble learns from labelled drives'
+            'cameras on the robot: where one sees a point, its opinion decides; python -m '
+            'trainer.ensemble learns from labelled drives when the student should overrule it'
         ]
     return ['cameras on the robot: weighed against the student as fitted']
 

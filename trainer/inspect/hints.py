@@ -60,9 +60,9 @@ def hints_of_points(facts: CloudFacts, settings: RosbagSettings) -> Iterator[Hin
     if facts.sweep_time == 0:
         yield Hindrance(
             False,
-            'the points have no times of their own: a sweep cannot be freed from the motion of '
-            'the car, which is one metre at 10 m/s and 10 sweeps a second',
-            'let the driver write a field `t` or `time`, and set `deskew: true`',
+            'the points have no times of their own, or all the same one: a sweep cannot be freed '
+            'from the motion of the car, which is one metre at 10 m/s and 10 sweeps a second',
+            'let the driver write the times into a field `t` or `time`, and set `deskew: true`',
         )
     if facts.intensity is None:
         yield Hindrance(
