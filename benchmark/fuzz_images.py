@@ -18,8 +18,8 @@ from reldistill_ros.cameras.overlay import OverlayStyle, draw_overlay
 from reldistill_ros.cameras.visibility import PairingSettings, find_visible
 from reldistill_ros.core.settings import parse_settings
 from reldistill_ros.core.vocabulary import Vocabulary, VocabularyClass
-from reldistill_ros.node.camera import Camera
-from reldistill_ros.node.camera_settings import CameraSettings
+from reldistill_ros.node.cameras.camera import Camera
+from reldistill_ros.node.cameras.settings import CameraSettings
 
 MAX_PIXELS = 20_000
 WORDS = Vocabulary(

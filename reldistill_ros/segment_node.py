@@ -20,7 +20,7 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 
 from reldistill_ros.core.errors import InputError, run_command
 from reldistill_ros.node.attempt import attempt_in_thread
-from reldistill_ros.node.camera_settings import declare_cameras
+from reldistill_ros.node.cameras.settings import declare_cameras
 from reldistill_ros.node.diagnostics import Statistics
 from reldistill_ros.node.diagnostics_publisher import DiagnosticsPublisher, Report, input_state
 from reldistill_ros.node.loading import load_model

@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from reldistill_ros.core.errors import InputError
+from reldistill_ros.node.cameras.vision import Vision, open_vision
 from reldistill_ros.node.engine import Engine
 from reldistill_ros.node.model import Dictionary, Labeller, OpenSource
 from reldistill_ros.node.parameters import (
@@ -15,7 +16,6 @@ from reldistill_ros.node.parameters import (
     engines_of,
     in_engine,
 )
-from reldistill_ros.node.vision import Vision, open_vision
 
 
 @dataclass(frozen=True)

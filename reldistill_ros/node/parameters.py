@@ -15,7 +15,7 @@ from reldistill_ros.backends.cuda_device import has_cuda_device
 from reldistill_ros.core.errors import InputError
 from reldistill_ros.core.settings import Settings, parse_settings
 from reldistill_ros.core.unknown_keys import closest, did_you_mean
-from reldistill_ros.node.camera_settings import camera_parameters, check_camera_names
+from reldistill_ros.node.cameras.settings import camera_parameters, check_camera_names
 from reldistill_ros.node.declaring import declare, plain_value, release_given
 from reldistill_ros.node.stamps import StampProblem
 

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-from reldistill_ros.node.camera_settings import CameraSettings
+from reldistill_ros.node.cameras.settings import CameraSettings
+from reldistill_ros.node.cameras.vision import Vision
 from reldistill_ros.node.diagnostics import Statistics
 from reldistill_ros.node.inference import Inference
 from reldistill_ros.node.loading import Model
@@ -19,11 +20,10 @@ from reldistill_ros.node.stamps import StampChecker
 from reldistill_ros.node.subscription import subscribe
 from reldistill_ros.node.sweep_log import SweepLog
 from reldistill_ros.node.sweeps import Intake, Sweep, SweepLabelling
-from reldistill_ros.node.vision import Vision
 from reldistill_ros.node.words_control import WordsControl
 
 if TYPE_CHECKING:
-    from reldistill_ros.node.camera_system import ActiveCameras, CameraSystem
+    from reldistill_ros.node.cameras.system import ActiveCameras, CameraSystem
 
 NO_TOPICS = 'ROS cannot create the topics'
 
@@ -106,7 +106,7 @@ class Configured:
         settings: NodeSettings,
     ) -> CameraSystem:
         # here, as it needs the packages of the extra `cameras`
-        from reldistill_ros.node.camera_system import CameraSystem
+        from reldistill_ros.node.cameras.system import CameraSystem
 
         engine = self.model.engine
 

@@ -11,7 +11,7 @@ from typing import get_args
 from reldistill_ros.backends.backend import BackendName, Precision
 from reldistill_ros.core.errors import InputError
 from reldistill_ros.core.unknown_keys import closest, did_you_mean
-from reldistill_ros.node.camera_settings import camera_parameters
+from reldistill_ros.node.cameras.settings import camera_parameters
 from reldistill_ros.node.parameters import NodeSettings
 from reldistill_ros.replay.requirements import parse_requirement
 from reldistill_ros.replay.schedule import Course

@@ -16,9 +16,9 @@ from reldistill_ros.cameras.looks import Look, Said
 from reldistill_ros.cameras.opinions import single_rows
 from reldistill_ros.cameras.visibility import Pairs
 from reldistill_ros.core.zero_shot import Labels
-from reldistill_ros.node.camera import Camera
-from reldistill_ros.node.camera_fusion import CameraFusion
-from reldistill_ros.node.camera_settings import CameraSettings
+from reldistill_ros.node.cameras.camera import Camera
+from reldistill_ros.node.cameras.fusion import CameraFusion
+from reldistill_ros.node.cameras.settings import CameraSettings
 
 WORDS = object()
 POINTS = np.ones((10, 4), np.float32)

@@ -42,7 +42,7 @@ from ros_client import NODE, Client, make_cloud
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
 from reldistill_ros.core.errors import InputError
-from reldistill_ros.node import encoder_keeper
+from reldistill_ros.node.cameras import encoder_keeper
 from reldistill_ros.node.diagnostics_publisher import wrong_type
 from reldistill_ros.segment_node import SegmentNode
 

@@ -32,9 +32,9 @@ from ros_client import NODE
 from test_words_control import set_prompts
 
 from reldistill_ros.cameras.transforms import from_quaternion
-from reldistill_ros.node.camera import Camera
-from reldistill_ros.node.camera_settings import CameraSettings
-from reldistill_ros.node.camera_statistics import CameraStatistics
+from reldistill_ros.node.cameras.camera import Camera
+from reldistill_ros.node.cameras.settings import CameraSettings
+from reldistill_ros.node.cameras.statistics import CameraStatistics
 
 GIVEN = f'camera.front.extrinsics:={EXTRINSICS}'
 
@@ -235,7 +235,7 @@ def test_the_maps_of_a_lens_are_freed_when_the_calibration_changes_and_with_the_
     maps = []
     for number in range(3):
         camera.take_info(camera_info(d=[-0.1 - 0.01 * number, 0.0, 0.0, 0.0, 0.0]))
-        camera.look(raw(START + number), keeps_picture=False)
+        camera.look(raw(START + 0.01 * number), keeps_picture=False)
         maps.append(weakref.ref(camera._model[1].value.maps))
     assert [found() is None for found in maps] == [True, True, False]
     assert all(look.model.maps is None for look in camera.looks._all())

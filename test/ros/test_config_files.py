@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from reldistill_ros.core.settings import parse_settings
-from reldistill_ros.node.camera_settings import CameraSettings
+from reldistill_ros.node.cameras.settings import CameraSettings
 from reldistill_ros.node.parameters import NodeSettings
 
 CONFIG = Path(__file__).parents[2] / 'config'

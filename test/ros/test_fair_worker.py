@@ -13,9 +13,9 @@ from itertools import pairwise
 import pytest
 
 from reldistill_ros.node.attempt import attempt
-from reldistill_ros.node.encoder_keeper import FIRST_DELAY, EncoderKeeper
-from reldistill_ros.node.fair_worker import FairWorker
-from reldistill_ros.node.priority import MOST, NICENESS, attempt_at_low_priority
+from reldistill_ros.node.cameras.encoder_keeper import FIRST_DELAY, EncoderKeeper
+from reldistill_ros.node.cameras.fair_worker import FairWorker
+from reldistill_ros.node.cameras.priority import MOST, NICENESS, attempt_at_low_priority
 
 
 class Jobs:
@@ -149,7 +149,7 @@ def test_its_thread_lets_others_go_first(jobs):
 
 IN_A_NICE_PROCESS = """
 import os, threading
-from reldistill_ros.node.fair_worker import FairWorker
+from reldistill_ros.node.cameras.fair_worker import FairWorker
 os.setpriority(os.PRIO_PROCESS, 0, max(os.getpriority(os.PRIO_PROCESS, 0), 15))
 done = threading.Event()
 def job(is_current):

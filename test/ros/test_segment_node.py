@@ -20,7 +20,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from ros_client import make_cloud
 
 from reldistill_ros.core.errors import InputError
-from reldistill_ros.node.camera_settings import CameraSettings
+from reldistill_ros.node.cameras.settings import CameraSettings
 from reldistill_ros.node.declaring import limits_of
 from reldistill_ros.node.parameters import DYNAMIC, NodeSettings
 from reldistill_ros.node.run import ended_by_signal, spin

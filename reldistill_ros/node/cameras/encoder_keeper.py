@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from reldistill_ros.cameras.opinions import Encoded
 from reldistill_ros.node.attempt import attempt
+from reldistill_ros.node.cameras.priority import attempt_at_low_priority
 from reldistill_ros.node.model import ImageEncoder
-from reldistill_ros.node.priority import attempt_at_low_priority
 
 FIRST_DELAY = 2.0  # seconds until the first try to open it again
 LONGEST_DELAY = 300.0  # seconds; the delay doubles with each try that does not help

@@ -13,18 +13,18 @@ from numpy.typing import NDArray
 
 from reldistill_ros.cameras.extrinsics import read_extrinsics
 from reldistill_ros.cameras.live_frames import Instant, LiveFrames
-from reldistill_ros.node.camera import Camera
-from reldistill_ros.node.camera_fusion import CameraFusion, Geometry
-from reldistill_ros.node.camera_settings import CameraSettings
-from reldistill_ros.node.camera_topics import CameraInputs, OverlayPublishers
+from reldistill_ros.node.cameras.camera import Camera
+from reldistill_ros.node.cameras.fair_worker import FairWorker
+from reldistill_ros.node.cameras.fusion import CameraFusion, Geometry
+from reldistill_ros.node.cameras.image_work import ImageWork, Shown
+from reldistill_ros.node.cameras.settings import CameraSettings
+from reldistill_ros.node.cameras.topics import CameraInputs, OverlayPublishers
+from reldistill_ros.node.cameras.vision import Vision
 from reldistill_ros.node.diagnostics import Finding
 from reldistill_ros.node.diagnostics_publisher import Report, input_state
-from reldistill_ros.node.fair_worker import FairWorker
-from reldistill_ros.node.image_work import ImageWork, Shown
 from reldistill_ros.node.model import FusedSweep, LabelledSweep
 from reldistill_ros.node.parameters import NodeSettings
 from reldistill_ros.node.stamps import stamp_ns_of
-from reldistill_ros.node.vision import Vision
 
 LOG_PERIOD = 5.0
 

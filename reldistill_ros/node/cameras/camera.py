@@ -19,8 +19,8 @@ from reldistill_ros.cameras.looks import NANO, Look, Looks
 from reldistill_ros.cameras.transforms import from_quaternion
 from reldistill_ros.core.errors import InputError
 from reldistill_ros.node.attempt import Attempt, attempt
-from reldistill_ros.node.camera_settings import CameraSettings
-from reldistill_ros.node.camera_statistics import CameraStatistics
+from reldistill_ros.node.cameras.settings import CameraSettings
+from reldistill_ros.node.cameras.statistics import CameraStatistics
 from reldistill_ros.node.stamps import stamp_ns_of
 
 JUMP_NS = NANO  # a step back of the images' stamps by more is a bag that begins anew

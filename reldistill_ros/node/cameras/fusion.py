@@ -23,9 +23,9 @@ from reldistill_ros.cameras.poll import SpokenView
 from reldistill_ros.cameras.visibility import PairingSettings, Pairs, find_visible
 from reldistill_ros.core.errors import InputError
 from reldistill_ros.node.attempt import Attempt, attempt
-from reldistill_ros.node.camera import Camera
+from reldistill_ros.node.cameras.camera import Camera
+from reldistill_ros.node.cameras.vision import Vision
 from reldistill_ros.node.model import FusedSweep, LabelledSweep
-from reldistill_ros.node.vision import Vision
 
 PAIRING = PairingSettings()
 

@@ -17,11 +17,11 @@ from reldistill_ros.cameras.looks import Look
 from reldistill_ros.cameras.overlay import OverlayStyle, draw_overlay
 from reldistill_ros.core.errors import InputError
 from reldistill_ros.node.attempt import attempt
-from reldistill_ros.node.camera import Camera
-from reldistill_ros.node.camera_fusion import Geometry, check_time
-from reldistill_ros.node.fair_worker import IsCurrent
+from reldistill_ros.node.cameras.camera import Camera
+from reldistill_ros.node.cameras.fair_worker import IsCurrent
+from reldistill_ros.node.cameras.fusion import Geometry, check_time
+from reldistill_ros.node.cameras.vision import Vision
 from reldistill_ros.node.model import FusedSweep
-from reldistill_ros.node.vision import Vision
 
 MOST_STRETCH = 0.05  # of the width by the height
 

@@ -17,7 +17,7 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from reldistill_ros.core.errors import import_extra
-from reldistill_ros.node.camera import Camera
+from reldistill_ros.node.cameras.camera import Camera
 from reldistill_ros.node.subscription import BEST_EFFORT
 
 RELIABLE = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)

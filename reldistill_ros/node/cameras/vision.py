@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from reldistill_ros.core.errors import import_extra
 from reldistill_ros.core.zero_shot import Labels
 from reldistill_ros.node.attempt import attempt
-from reldistill_ros.node.encoder_keeper import EncoderKeeper
+from reldistill_ros.node.cameras.encoder_keeper import EncoderKeeper
 from reldistill_ros.node.model import Ensemble, LabelledSweep, ModelSource
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ import threading
 import time
 from collections.abc import Callable
 
+from reldistill_ros.node.cameras.priority import lower_priority
 from reldistill_ros.node.latest_worker import LatestWorker
-from reldistill_ros.node.priority import lower_priority
 
 IsCurrent = Callable[[], bool]
 Job = Callable[[IsCurrent], None]
