@@ -56,7 +56,14 @@ def test_without_a_gpu_it_says_so_in_one_sentence_and_exits_3():
 def test_make_says_so_in_one_sentence_too():
     if shutil.which('make') is None:
         pytest.skip('make is not installed')
-    command = ['make', 'gpu-check', f'PYTHON={sys.executable}', f'BIN={gpu_check.ROOT / "none"}']
+    # no directories, which it tells of where make runs the tests
+    command = [
+        'make',
+        '--no-print-directory',
+        'gpu-check',
+        f'PYTHON={sys.executable}',
+        f'BIN={gpu_check.ROOT / "none"}',
+    ]
     result = subprocess.run(command, cwd=gpu_check.ROOT, capture_output=True, text=True)
     assert result.stdout.splitlines() == [gpu_check.NO_GPU]
     assert result.stderr.splitlines()[0].endswith('Error 3')

@@ -65,9 +65,10 @@ class System:
         self.client.close()
         self.executor.shutdown()
         self.thread.join()
-        assert self.node.stop(10)
+        has_ended = self.node.stop(10)
         self.node.destroy_node()
-        rclpy.try_shutdown()
+        rclpy.try_shutdown()  # in any case, or every later test fails too
+        assert has_ended
 
 
 def random_points(num=50):
